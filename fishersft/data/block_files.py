@@ -1,0 +1,67 @@
+"""Token blocks as files: safetensors or npz with flat `values` (tokens, dim) and `offsets` (sentences + 1,)."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fishersft.errors import InputError
+from fishersft.numerics import Selection, TokenBlocks
+
+EMBEDDINGS_FILE = "embeddings.safetensors"
+
+
+def write_blocks(blocks: TokenBlocks, path: Path) -> None:
+    """Writes token blocks as safetensors, in their own dtype."""
+    save_file({"values": blocks.values.contiguous(), "offsets": blocks.offsets.contiguous()}, path)
+
+
+def read_blocks(path: Path) -> TokenBlocks:
+    """Reads token blocks from a `.safetensors` or `.npz` file, or from an embeddings artifact's folder.
+
+    Raises:
+        InputError: the file is missing, of another kind, or lacks `values` or `offsets`.
+    """
+    if path.is_dir():
+        path = path / EMBEDDINGS_FILE
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected token blocks as .safetensors or .npz")
+    arrays = _arrays(path)
+    missing = {"values", "offsets"} - arrays.keys()
+    if missing:
+        raise InputError(
+            f"{path}: expected arrays values (tokens, dim) and offsets (sentences + 1,), found {sorted(arrays)}"
+        )
+    return TokenBlocks(arrays["values"], arrays["offsets"].to(torch.int64))
+
+
+def _arrays(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (SafetensorError, zipfile.BadZipFile, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not a readable {path.suffix} file of arrays: {error}") from error
+    raise InputError(f"{path}: expected a .safetensors or .npz file of token blocks")
+
+
+def write_picks(selection: Selection, path: Path) -> None:
+    """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain (nats), tokens.
+
+    Raises:
+        InputError: the path does not end in .parquet.
+    """
+    if path.suffix != ".parquet":
+        raise InputError(f"{path}: picks are written as .parquet")
+    ranks = np.arange(1, len(selection) + 1)
+    table = {"rank": ranks, "block": selection.indices, "gain": selection.gains, "tokens": selection.tokens}
+    pq.write_table(pa.table(table), path)

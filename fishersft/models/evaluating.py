@@ -1,0 +1,89 @@
+"""How well a causal LM predicts held-out sentences, and what it writes when asked to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fishersft.models.forward import batches_by_tokens, last_hidden_states, token_nll
+from fishersft.models.tokenising import Tokenised
+
+
+def sentence_nll(
+    model: PreTrainedModel,
+    sentences: Sequence[Tokenised],
+    batch_tokens: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """The negative log-likelihood of each sentence's loss positions: float64 (sentences,), in nats, summed.
+
+    Args:
+        model: a causal LM in evaluation mode.
+        sentences: each with at least one loss position.
+        batch_tokens: tokens a forward pass, padding included.
+        on_progress: called with (sentences done, sentences in all).
+    """
+    result = np.zeros(len(sentences))
+    done = 0
+    for batch in batches_by_tokens([len(sentence.input_ids) for sentence in sentences], batch_tokens):
+        chosen = [sentences[i] for i in batch]
+        states = last_hidden_states(model, chosen)
+        prelogits = torch.cat([states[row, s.predicting_positions] for row, s in enumerate(chosen)])
+        targets = torch.tensor([label for s in chosen for label in s.labels if label != -100])
+        nll = token_nll(model, prelogits, targets.to(prelogits.device)).double().cpu()
+        for i, piece in zip(batch, nll.split([s.loss_tokens for s in chosen]), strict=True):
+            result[i] = float(piece.sum())
+        done += len(batch)
+        if on_progress:
+            on_progress(done, len(sentences))
+    return result
+
+
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+    batch_size: int = 16,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[str]:
+    """Greedy completions of prompts, without the prompts and without special tokens.
+
+    Args:
+        model: a causal LM in evaluation mode.
+        tokenizer: the model's.
+        prompts: token ids, none empty.
+        new_tokens: at most this many tokens each; a completion ends at the end-of-text token.
+        batch_size: prompts at once.
+        on_progress: called with (prompts done, prompts in all).
+    """
+    any_tokenizer: Any = tokenizer
+    any_model: Any = model
+    result = [""] * len(prompts)
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        longest = len(prompts[batch[0]])
+        ids = torch.full((len(batch), longest), any_tokenizer.pad_token_id)
+        attention = torch.zeros_like(ids)
+        for row, i in enumerate(batch):
+            ids[row, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
+            attention[row, longest - len(prompts[i]) :] = 1
+        written = any_model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=attention.to(model.device),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=any_tokenizer.pad_token_id,
+            eos_token_id=any_tokenizer.eos_token_id,
+        )
+        texts = any_tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
+        for i, text in zip(batch, texts, strict=True):
+            result[i] = text
+        if on_progress:
+            on_progress(start + len(batch), len(prompts))
+    return result

@@ -1,0 +1,120 @@
+"""A judge that compares two texts in both orders without knowing who wrote them.
+
+The prompt is the protocol of the paper's rebuttal: two texts in tags and a question to be answered by 1 or 2. A tag
+inside a text is made harmless, so no text can close its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from fishersft.errors import InputError
+from fishersft.models.forward import batches_by_tokens, last_hidden_states
+from fishersft.models.tokenising import Tokenised
+
+_TAG = re.compile(r"<(?=\s*/?\s*text_?[12])", re.IGNORECASE)
+
+
+def judge_prompt(first: str, second: str, task: str) -> str:
+    """What the judge is asked about two texts; `task` names the kind of text, such as "Shakespeare"."""
+    first, second = (_TAG.sub("‹", text) for text in (first, second))
+    return (
+        f"Here are two texts.\n<text_1>{first}</text_1>\n<text_2>{second}</text_2>\n"
+        f"Respond 2 if the text in the second is more fluent {task} text than the first, respond 1 otherwise. "
+        "Respond with a single digit."
+    )
+
+
+class LocalJudge:
+    """A causal LM as judge: the more probable of "1" and "2" as the next token is its answer.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's; its chat template is used where it has one.
+        task: what the texts should be fluent examples of.
+        max_tokens: prompts longer than this are an error, not cut: a cut prompt would lose the question.
+
+    Raises:
+        InputError: the tokenizer does not write "1" and "2" as one token each.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, max_tokens: int):
+        self._model = model
+        self._tokenizer: Any = tokenizer
+        self._task = task
+        self._max_tokens = max_tokens
+        answers = [self._tokenizer(digit, add_special_tokens=False)["input_ids"] for digit in "12"]
+        if any(len(ids) != 1 for ids in answers) or answers[0] == answers[1]:
+            raise InputError('this judge\'s tokenizer does not write "1" and "2" as one token each; name another judge')
+        self._answers = torch.tensor([ids[0] for ids in answers])
+
+    @torch.inference_mode()
+    def second_preferred(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        batch_tokens: int,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """For each (first, second) pair log P("2") - log P("1"): float64 (pairs,); above 0 the second is preferred.
+
+        Raises:
+            InputError: a prompt is longer than the judge's context.
+        """
+        prompts = [
+            self._tokens(judge_prompt(self._disarmed(first), self._disarmed(second), self._task))
+            for first, second in pairs
+        ]
+        margins = np.zeros(len(pairs))
+        done = 0
+        head: Any = self._model.get_output_embeddings()
+        answers = self._answers.to(self._model.device)
+        for batch in batches_by_tokens([len(prompt.input_ids) for prompt in prompts], batch_tokens):
+            states = last_hidden_states(self._model, [prompts[i] for i in batch])
+            last = torch.tensor([len(prompts[i].input_ids) - 1 for i in batch])
+            logits = head(states[torch.arange(len(batch)), last]).float()[:, answers]
+            margins[batch] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
+            done += len(batch)
+            if on_progress:
+                on_progress(done, len(pairs))
+        return margins
+
+    def _disarmed(self, text: str) -> str:
+        """The text without the tokenizer's special tokens, which could end the judge's turn."""
+        for token in self._tokenizer.all_special_tokens:
+            text = text.replace(token, " ")
+        return text
+
+    def _tokens(self, prompt: str) -> Tokenised:
+        if self._tokenizer.chat_template:
+            messages = [{"role": "user", "content": prompt}]
+            ids = self._tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        else:
+            ids = self._tokenizer(prompt + "\nAnswer: ")["input_ids"]
+        if len(ids) > self._max_tokens:
+            raise InputError(
+                f"a judge's prompt has {len(ids)} tokens, its context {self._max_tokens}; lower "
+                "evaluation.new_tokens or name a judge with a longer context"
+            )
+        return Tokenised(ids, [False] * len(ids), truncated=False)
+
+
+def verdicts(margins: np.ndarray, swapped_margins: np.ndarray) -> np.ndarray:
+    """Scores of the first-named method: 1 win, 0 loss, 0.5 tie, float64 (pairs,).
+
+    Args:
+        margins: log P("2") - log P("1") with the method's text first.
+        swapped_margins: the same with the method's text second.
+
+    A judge that prefers another text when the order changes has shown a preference for a place: a tie.
+    """
+    wins = (margins < 0) & (swapped_margins > 0)
+    losses = (margins > 0) & (swapped_margins < 0)
+    return np.where(wins, 1.0, np.where(losses, 0.0, 0.5))

@@ -1,0 +1,75 @@
+"""Loading causal language models and tokenizers, and converting a GGUF file into a folder of safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from fishersft.errors import InputError
+
+transformers_logging.disable_progress_bar()
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Writes the model and tokenizer of a GGUF file, dequantized to float32, as a folder for `from_pretrained`.
+
+    The weights move into a fresh model, because transformers refuses to save one that remembers its quantization.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = loaded.config
+    del config.quantization_config
+    fresh = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    fresh.load_state_dict(loaded.state_dict())
+    fresh.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model folder, padding with its end-of-text token where it has no padding token.
+
+    Raises:
+        InputError: it has neither a padding nor an end-of-text token.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"the tokenizer in {folder.name} has no end-of-text token; set eos_token in its config")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(folder: Path, dtype: str, device: torch.device, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The causal language model in a folder, in evaluation mode.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+        dtype: "float32" or "bfloat16", the type of the weights in memory.
+        device: where the weights go.
+        trust_remote_code: run code that the folder carries; only when the user asked for it.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
+    )
+    return model.to(device).eval()
+
+
+def resolve_device(name: str | None) -> torch.device:
+    """The device of that name; for None a GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: the name is not a device, or the device is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: expected cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return device

@@ -1,0 +1,83 @@
+"""From a model's name in the config to a folder that `from_pretrained` loads, and a fingerprint of its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fishersft.config import ModelConfig
+from fishersft.data.keys import file_digest, files_digest
+from fishersft.data.locations import package_file
+from fishersft.errors import InputError
+
+_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that is there: a folder, or one GGUF file; the fingerprint is a sha256 of all its files."""
+
+    path: Path
+    fingerprint: str
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the model must be converted before `from_pretrained` loads it fast."""
+        return self.path.is_file()
+
+
+def find_model(config: ModelConfig) -> ModelSource:
+    """Finds the model that the config names, without loading it.
+
+    Raises:
+        InputError: there is no such package file, folder or hub id; the folder holds no model; the weights are
+            in a pickle format.
+    """
+    name = config.path
+    if name.startswith("package:"):
+        return _gguf_file(package_file(name))
+    path = Path(name).expanduser()
+    if path.is_file():
+        return _gguf_file(path)
+    if path.is_dir():
+        return _folder(path, name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf"):
+        raise InputError(f"model {name}: there is no such file or folder; check model.path")
+    return _folder(_hub_snapshot(name, config.revision), name)
+
+
+def _gguf_file(path: Path) -> ModelSource:
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise InputError(
+            f"model {path.name}: expected a GGUF file or a folder with config.json and *.safetensors, "
+            f"found a file that starts with {magic!r}"
+        )
+    return ModelSource(path, file_digest(path))
+
+
+def _folder(path: Path, name: str) -> ModelSource:
+    if not (path / "config.json").is_file():
+        raise InputError(f"model {name}: the folder has no config.json; name a folder that save_pretrained wrote")
+    if not any(path.glob("*.safetensors")):
+        raise InputError(
+            f"model {name}: the folder has no *.safetensors file; convert the weights first "
+            "(pickled weights are not loaded: they can run code)"
+        )
+    files = {file for pattern in _MODEL_FILES for file in path.glob(pattern)}
+    return ModelSource(path, files_digest(files, path))
+
+
+def _hub_snapshot(name: str, revision: str | None) -> Path:
+    from httpx import HTTPError
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_MODEL_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+        raise InputError(
+            f"model {name}: neither a local path nor to be had from the Hugging Face hub "
+            f"({type(error).__name__}); check model.path and model.revision, the network, and whether it needs a login"
+        ) from error

@@ -1,0 +1,147 @@
+"""Token blocks: the prelogit embeddings of many sentences, one after the other in a single tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fishersft.errors import InputError
+
+_CHUNK_ELEMENTS = 1 << 24  # what check_finite looks at in one go
+_LARGEST = 1e100  # the square of anything larger may overflow float64 in a sum of many
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBlocks:
+    """The token blocks X_0 .. X_(n-1) of n sentences; X_i is `values[offsets[i]:offsets[i + 1]]`.
+
+    Args:
+        values: (tokens, dim), float16, bfloat16, float32 or float64; the rows of all blocks. Integers
+            become float64. NumPy arrays are taken as tensors that share their memory.
+        offsets: (n + 1,), int64; where each block starts, and the end: from 0 to `tokens`, never falling.
+            A block of zero tokens is allowed (a sentence without a loss position).
+
+    Raises:
+        InputError: shapes, dtypes or offsets do not fit. Values are not looked at: see `check_finite`.
+
+    Example:
+        >>> blocks = TokenBlocks(torch.eye(3), torch.tensor([0, 2, 3]))
+        >>> len(blocks), blocks.dim, blocks.lengths.tolist()
+        (2, 3, [2, 1])
+    """
+
+    values: torch.Tensor
+    offsets: torch.Tensor
+
+    def __post_init__(self) -> None:
+        values = _as_float_tensor(self.values, "the values")
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise InputError(f"token blocks need values of shape (tokens, dim), not {tuple(values.shape)}")
+        offsets = torch.as_tensor(self.offsets)
+        if offsets.ndim != 1 or offsets.numel() == 0 or offsets.dtype not in (torch.int32, torch.int64):
+            raise InputError(
+                "token blocks need int64 offsets of shape (blocks + 1,), "
+                f"not {offsets.dtype} of shape {tuple(offsets.shape)}"
+            )
+        offsets = offsets.to("cpu", torch.int64)
+        first, last = int(offsets[0]), int(offsets[-1])
+        if first != 0 or last != len(values) or bool((offsets.diff() < 0).any()):
+            raise InputError(
+                f"the offsets must rise from 0 to the number of tokens, {len(values)}; they go from {first} "
+                f"to {last}" + (" and fall in between" if bool((offsets.diff() < 0).any()) else "")
+            )
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "offsets", offsets)
+
+    @classmethod
+    def from_sequence(cls, blocks: Sequence[np.ndarray | torch.Tensor | list[list[float]]]) -> TokenBlocks:
+        """Stack blocks of shape (tokens_i, dim); dtypes are promoted to the widest.
+
+        Raises:
+            InputError: no blocks, a block that is not two-dimensional, or dims that differ.
+        """
+        tensors = [_as_float_tensor(block, f"token block {i}") for i, block in enumerate(blocks)]
+        if not tensors:
+            raise InputError("there are no token blocks; give at least one of shape (tokens, dim)")
+        for i, tensor in enumerate(tensors):
+            if tensor.ndim == 1:
+                raise InputError(
+                    f"token block {i} has shape ({len(tensor)},), expected (tokens, dim); "
+                    f"if it is the one vector of a sentence, reshape it to (1, {len(tensor)})"
+                )
+            if tensor.ndim != 2 or tensor.shape[1] == 0:
+                raise InputError(f"token block {i} has shape {tuple(tensor.shape)}, expected (tokens, dim)")
+            if tensor.shape[1] != tensors[0].shape[1]:
+                raise InputError(
+                    f"token block {i} has dim {tensor.shape[1]}, block 0 has {tensors[0].shape[1]}; "
+                    "were both embedded with the same model?"
+                )
+        lengths = torch.tensor([0] + [len(tensor) for tensor in tensors])
+        return cls(torch.cat(tensors), lengths.cumsum(0))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[TokenBlocks]) -> TokenBlocks:
+        """All blocks of the first part, then all of the second, and so on."""
+        if not parts:
+            raise InputError("there are no token blocks to concatenate; give at least one part")
+        for i, part in enumerate(parts):
+            if part.dim != parts[0].dim:
+                raise InputError(
+                    f"part {i} has dim {part.dim}, part 0 has {parts[0].dim}; "
+                    + "were both embedded with the same model?"
+                )
+        lengths = torch.cat([torch.zeros(1, dtype=torch.int64)] + [part.lengths for part in parts])
+        return cls(torch.cat([part.values for part in parts]), lengths.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """Block `index` as a view of shape (tokens_i, dim)."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no token block {index}; there are {len(self)}")
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def dim(self) -> int:
+        """The length of one prelogit embedding."""
+        return self.values.shape[1]
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """Tokens in each block: (n,), int64, on the CPU."""
+        return self.offsets.diff()
+
+    def check_finite(self) -> None:
+        """Raise InputError that names the first block with NaN, infinity, or a value beyond 1e100.
+
+        Runs over chunks of rows, so that it needs little memory beside the blocks themselves.
+        """
+        limit = min(_LARGEST, torch.finfo(self.values.dtype).max)
+        rows = max(1, _CHUNK_ELEMENTS // self.dim)
+        for start in range(0, len(self.values), rows):
+            bad = ~(self.values[start : start + rows].abs() <= limit).all(dim=1)  # NaN compares as False
+            if bool(bad.any()):
+                row = start + int(bad.nonzero()[0])
+                block = int(torch.searchsorted(self.offsets, row, right=True)) - 1
+                raise InputError(
+                    f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} "
+                    f"(its token {row - int(self.offsets[block])}); "
+                    "embed that sentence again in float32, or leave it out"
+                )
+
+
+def _as_float_tensor(array: np.ndarray | torch.Tensor | list[list[float]], name: str) -> torch.Tensor:
+    try:
+        if not isinstance(array, torch.Tensor):
+            array = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # what torch can share
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be a (tokens, dim) array of numbers: {error}") from error
+    tensor = array.detach()
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        raise InputError(f"{name} must hold real numbers, not {tensor.dtype}")
+    return tensor if tensor.is_floating_point() else tensor.to(torch.float64)

@@ -1,0 +1,163 @@
+"""The public entry: choose the most informative token blocks under a budget."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from fishersft.errors import InputError
+from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
+from fishersft.numerics.lazy import lazy_greedy
+from fishersft.numerics.reference import naive_greedy, paper_greedy
+
+Algorithm = Literal["lazy", "paper", "naive"]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """What was chosen, in the order chosen.
+
+    Attributes:
+        indices: (n,), int64; positions in the sequence of blocks.
+        gains: (n,), float64; marginal gain of each pick, in nats.
+        tokens: (n,), int64; tokens in each chosen block.
+        information_gain: log det A_S - log det A_0 of the whole selection, in nats.
+        algorithm, regularization, budget, budget_unit: as asked for.
+        evaluations: how many marginal gains were computed.
+        exhausted: the budget covered all there was; every block that holds a token is chosen.
+    """
+
+    indices: np.ndarray
+    gains: np.ndarray
+    tokens: np.ndarray
+    information_gain: float
+    algorithm: Algorithm
+    regularization: float
+    budget: int
+    budget_unit: BudgetUnit
+    evaluations: int
+    exhausted: bool
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def select(
+    blocks: TokenBlocks | Sequence[np.ndarray | torch.Tensor | list[list[float]]],
+    budget: int,
+    *,
+    budget_unit: BudgetUnit = "sentences",
+    regularization: float = 1.0,
+    algorithm: Algorithm = "lazy",
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Selection:
+    """Choose token blocks greedily by information gain (D-optimal design).
+
+        maximise log det(lambda I + sum over chosen i of X_i^T X_i)
+
+    one block at a time, each time the one that adds most; among equals the lower index. With a budget in
+    sentences the result is at least 1 - 1/e of the best possible. With a budget in tokens only blocks that
+    still fit are candidates, and it ends when none fits; that plain rule carries no such guarantee.
+
+    Args:
+        blocks: a sequence of n blocks of shape (tokens_i, dim), or `TokenBlocks`; float16, bfloat16, float32
+            or float64 (gains are computed in float64). Blocks without tokens are never chosen.
+        budget: how many sentences or tokens to choose, >= 1. More than there are: all, in greedy order.
+        budget_unit: "sentences" or "tokens".
+        regularization: lambda > 0, the prior's weight, in the units of the squared embeddings.
+        algorithm: "lazy" (batched lazy greedy), or one of the slow references: "paper" (Algorithm 2 as
+            published) and "naive" (Algorithm 1). All give the same picks.
+        device: where "lazy" computes, as torch names it; None: a GPU if there is one. The references use
+            the CPU.
+        seed: has no effect today: all three algorithms are deterministic. It is part of the signature so that
+            calls need not change when a randomised algorithm joins them.
+        on_progress: called after each pick as on_progress(done, total), in the unit of the budget.
+
+    Returns:
+        A `Selection`. A token budget smaller than every block gives an empty one.
+
+    Raises:
+        InputError: an argument out of its range, no block with a token, blocks that disagree in dim, or NaN
+            or infinity in a block.
+
+    Cost: see the algorithms, and `benchmarks/selection.py`.
+    Source: Deb et al. (2025), arXiv:2505.14826, algorithms 1 and 2; Nemhauser, Wolsey and Fisher (1978).
+
+    Example:
+        >>> blocks = [np.array([[2.0, 0.0]]), np.array([[3.0, 0.0]]), np.array([[0.0, 1.0]])]
+        >>> selection = select(blocks, budget=2)
+        >>> selection.indices, selection.gains.round(4)  # log 10, then log 2
+        (array([1, 2]), array([2.3026, 0.6931]))
+    """
+    _check_arguments(budget, budget_unit, regularization, algorithm, seed)
+    pool = blocks if isinstance(blocks, TokenBlocks) else TokenBlocks.from_sequence(blocks)
+    lengths = pool.lengths.numpy()
+    if not lengths.any():
+        raise InputError("no token block holds a token, so there is nothing to choose from")
+    pool.check_finite()
+
+    picks: Picks
+    if algorithm == "lazy":
+        picks = lazy_greedy(
+            pool,
+            int(budget),
+            budget_unit=budget_unit,
+            regularization=regularization,
+            device=_device(device),
+            on_progress=on_progress,
+        )
+    else:
+        reference = paper_greedy if algorithm == "paper" else naive_greedy
+        picks = reference(
+            pool, int(budget), budget_unit=budget_unit, regularization=regularization, on_progress=on_progress
+        )
+    indices = np.array(picks.indices, dtype=np.int64)
+    return Selection(
+        indices=indices,
+        gains=np.array(picks.gains, dtype=np.float64),
+        tokens=lengths[indices],
+        information_gain=math.fsum(picks.gains),
+        algorithm=algorithm,
+        regularization=float(regularization),
+        budget=int(budget),
+        budget_unit=budget_unit,
+        evaluations=picks.evaluations,
+        exhausted=len(indices) == np.count_nonzero(lengths),
+    )
+
+
+def _check_arguments(
+    budget: int, budget_unit: BudgetUnit, regularization: float, algorithm: Algorithm, seed: int
+) -> None:
+    if isinstance(budget, bool) or not isinstance(budget, numbers.Integral) or budget < 1:
+        raise InputError(f"budget must be a whole number of at least 1, not {budget!r}")
+    if budget_unit not in get_args(BudgetUnit):
+        raise InputError(f"budget_unit must be one of {', '.join(get_args(BudgetUnit))}, not {budget_unit!r}")
+    if algorithm not in get_args(Algorithm):
+        raise InputError(f"algorithm must be one of {', '.join(get_args(Algorithm))}, not {algorithm!r}")
+    is_number = isinstance(regularization, numbers.Real) and not isinstance(regularization, bool)
+    if not is_number or not math.isfinite(regularization) or regularization <= 0:
+        raise InputError(f"regularization must be a finite number above 0, not {regularization!r}")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+        raise InputError(f"seed must be a whole number, not {seed!r}")
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"there is no device {device!r}; use cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"there is no device {device}; torch sees {torch.cuda.device_count()} GPUs")
+    return chosen

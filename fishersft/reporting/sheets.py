@@ -1,0 +1,193 @@
+"""The report's tables as text, the same for the page, the terminal and Prefect's UI."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from fishersft.reporting.summary import RunReport, StepCost
+from fishersft.reporting.text import count, interval, number
+
+_CORPUS_FACTS = (
+    ("rows_read", "Rows read", "all rows of all files"),
+    ("blank", "Blank", "empty or only white space: left out"),
+    ("unmatched", "Unmatched", "did not match the configured pattern: left out"),
+    ("duplicates", "Duplicates", "exact copies of an earlier row: left out"),
+    ("beyond_max_rows", "Over the limit", "not in the sample that the configuration asks for"),
+    ("without_loss", "Without loss", "no token that the loss would count: left out"),
+    ("held_out", "Held out", "set aside for evaluation, never chosen or trained on"),
+    ("pool", "Pool", "what the selections chose from"),
+    ("truncated", "Cut", "longer than the model takes: cut to fit, and still used"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: what it is about (one label, or the two methods of a comparison), and its cells."""
+
+    about: tuple[str, ...]
+    cells: tuple[str, ...]
+
+    @property
+    def heading(self) -> str:
+        """The first cell as text: "d-optimal against uniform"."""
+        return " against ".join(self.about)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table: its title, its columns (the first is the rows' heading) and which of them hold words."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+    words: tuple[str, ...] = ()
+    total: Row | None = None
+
+
+def key_numbers(report: RunReport) -> Sheet:
+    """One row for every method that was evaluated, fine-tuned or selected, in that order."""
+    steps = {facts.method: facts.steps for facts in report.trainings}
+    likelihoods = {facts.method: facts for facts in report.likelihoods}
+    rows = []
+    for method in dict.fromkeys([*likelihoods, *steps, *(facts.method for facts in report.selections)]):
+        sentences, tokens = _budget(report, method) or (None, None)
+        likelihood = likelihoods.get(method)
+        cells = (
+            count(sentences),
+            count(tokens),
+            count(steps.get(method)),
+            interval(likelihood.perplexity if likelihood else None, 1),
+            number(likelihood.worst_decile_nats if likelihood else None, 3),
+        )
+        rows.append(Row((method,), cells))
+    columns = (
+        "Model",
+        "Sentences",
+        "Tokens an epoch",
+        "Steps",
+        "Perplexity [interval]",
+        "Worst decile, nats",
+    )
+    return Sheet("Key numbers", columns, rows)
+
+
+def comparisons(report: RunReport) -> Sheet:
+    """The ratios of perplexities, each with its verdict and the budget at which it was measured."""
+    rows = [
+        Row(
+            (item.method, item.other),
+            (
+                interval(item.perplexity_ratio, 3),
+                item.verdict,
+                budget_basis(report, item.method, item.other),
+            ),
+        )
+        for item in report.comparisons
+    ]
+    columns = ("Pair", "Ratio [interval]", "Verdict", "Compared at")
+    return Sheet("Perplexity, compared", columns, rows, words=columns[2:])
+
+
+def win_rates(report: RunReport) -> Sheet:
+    """What the judge preferred, each pair with its position bias, verdict and budget."""
+    rows = [
+        Row(
+            (item.method, item.other),
+            (
+                f"{item.wins:,}, {item.losses:,}, {item.ties:,}",
+                interval(item.rate),
+                interval(item.first_chosen),
+                item.verdict,
+                budget_basis(report, item.method, item.other),
+            ),
+        )
+        for item in report.win_rates
+    ]
+    columns = (
+        "Pair",
+        "Wins, losses, ties",
+        "Win rate [interval]",
+        "First shown is chosen",
+        "Verdict",
+        "Compared at",
+    )
+    return Sheet("What the judge preferred", columns, rows, words=columns[4:])
+
+
+def lengths(report: RunReport) -> Sheet:
+    """How long the sentences of the pool and of every selection are, in loss tokens."""
+    groups = [("pool", report.pool_lengths), *((facts.method, facts.lengths) for facts in report.selections)]
+    rows = [
+        Row(
+            (name,),
+            (
+                count(len(lengths)),
+                count(sum(lengths)),
+                number(statistics.fmean(lengths), 1),
+                number(statistics.median(lengths), 1),
+                count(max(lengths)),
+            ),
+        )
+        for name, lengths in groups
+        if lengths
+    ]
+    return Sheet("Lengths", ("Of", "Sentences", "Tokens", "Mean", "Median", "Longest"), rows)
+
+
+def corpus(report: RunReport) -> Sheet:
+    """How the rows of the corpus were used."""
+    rows = [Row((label,), (count(getattr(report.corpus, name)), why)) for name, label, why in _CORPUS_FACTS]
+    return Sheet("The corpus", ("Rows", "Count", "Meaning"), rows, words=("Meaning",))
+
+
+def costs(report: RunReport) -> Sheet:
+    """What every step cost when it was computed, and all together."""
+    rows = [
+        Row((cost.step,), (count(cost.artifacts), count(cost.tokens), number(cost.seconds, 1), _rate(cost)))
+        for cost in report.costs
+    ]
+    artifacts = sum(cost.artifacts for cost in report.costs)
+    seconds = sum(cost.seconds for cost in report.costs)
+    total = Row(("Total",), (count(artifacts), "", number(seconds, 1), ""))
+    columns = ("Step", "Artifacts", "Tokens", "Seconds", "Tokens a second")
+    return Sheet("What it cost", columns, rows, total=total)
+
+
+def budget_basis(report: RunReport, method: str, other: str) -> str:
+    """What the two methods of a comparison had in common: equal tokens, equal sentences, both or neither.
+
+    Tokens are called equal when they differ by no more than the longest sentence that either chose: a token
+    budget cannot be met more closely than by a whole sentence. The numbers are always given too.
+    """
+    mine, others = _budget(report, method), _budget(report, other)
+    if mine is None or others is None:
+        untrained = [name for name, budget in ((method, mine), (other, others)) if budget is None]
+        return f"no common budget: {' and '.join(untrained)} not fine-tuned"
+    lengths = [n for facts in report.selections if facts.method in (method, other) for n in facts.lengths]
+    equal = []
+    if abs(mine[1] - others[1]) <= max(lengths, default=0):
+        equal.append(f"equal tokens ({count(mine[1])} and {count(others[1])} an epoch)")
+    if mine[0] == others[0]:
+        equal.append(f"equal sentences ({count(mine[0])} each)")
+    if equal:
+        return " and ".join(equal)
+    return (
+        f"unequal budgets: {count(mine[0])} and {count(others[0])} sentences, "
+        f"{count(mine[1])} and {count(others[1])} tokens an epoch"
+    )
+
+
+def _budget(report: RunReport, method: str) -> tuple[int, int] | None:
+    """Sentences and loss tokens an epoch of a method; None for a model that was not fine-tuned."""
+    for training in report.trainings:
+        if training.method == method:
+            return training.sentences, training.tokens_per_epoch
+    for selection in report.selections:
+        if selection.method == method:
+            return selection.sentences, sum(selection.lengths)
+    return None
+
+
+def _rate(cost: StepCost) -> str:
+    return number(cost.tokens / cost.seconds if cost.tokens is not None and cost.seconds > 0 else None, 0)

@@ -1,0 +1,155 @@
+"""What a run found, as data: the HTML page, the tables in the UI and `report.json` are all made from this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fishersft.errors import InputError
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # a diverged run's figures survive being written
+
+
+class Interval(_Facts):
+    """A figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class CorpusFacts(_Facts):
+    """How the rows of the corpus were used; all are counts of rows."""
+
+    sources: list[str]
+    rows_read: int
+    blank: int
+    unmatched: int
+    duplicates: int
+    beyond_max_rows: int
+    held_out: int
+    pool: int
+    truncated: int
+    without_loss: int
+
+
+class SelectionFacts(_Facts):
+    """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens."""
+
+    method: str
+    sentences: int
+    information_gain: list[float]
+    tokens: list[int]
+    lengths: list[int]
+    note: str = ""
+
+
+class ChosenRow(_Facts):
+    """A chosen example, as shown to people; `text` is hostile input and may be cut."""
+
+    rank: int
+    gain: float
+    tokens: int
+    source: str
+    row: int
+    text: str
+
+
+class TrainingFacts(_Facts):
+    """One fine-tuning run; `losses` holds (step, training loss in nats per token)."""
+
+    method: str
+    sentences: int
+    tokens_per_epoch: int
+    epochs: int
+    steps: int
+    seconds: float
+    losses: list[tuple[int, float]]
+
+
+class LikelihoodFacts(_Facts):
+    """A model on the held-out sentences; the interval is a bootstrap over sentences."""
+
+    method: str
+    sentences: int
+    tokens: int
+    perplexity: Interval
+    worst_decile_nats: float
+
+
+class Comparison(_Facts):
+    """Method against other on the same held-out sentences: the ratio of perplexities, under 1 if method is better."""
+
+    method: str
+    other: str
+    perplexity_ratio: Interval
+    verdict: str
+
+
+class WinRate(_Facts):
+    """Method against other before the judge, both orders each; a tie (orders disagree) counts one half."""
+
+    method: str
+    other: str
+    prompts: int
+    wins: int
+    losses: int
+    ties: int
+    rate: Interval
+    first_chosen: Interval
+    verdict: str
+
+
+class Completion(_Facts):
+    """A held-out prompt and what each model made of it, by method."""
+
+    prompt: str
+    completions: dict[str, str]
+
+
+class StepCost(_Facts):
+    """What a step cost when it was computed; `tokens` is None where none are processed."""
+
+    step: str
+    artifacts: int
+    tokens: int | None
+    seconds: float
+
+
+class RunReport(_Facts):
+    """Everything the report shows."""
+
+    name: str
+    judge: str
+    corpus: CorpusFacts
+    pool_lengths: list[int]
+    selections: list[SelectionFacts]
+    chosen: list[ChosenRow]
+    trainings: list[TrainingFacts]
+    likelihoods: list[LikelihoodFacts]
+    comparisons: list[Comparison]
+    win_rates: list[WinRate]
+    completions: list[Completion]
+    costs: list[StepCost]
+    headline: str
+    warnings: list[str]
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+def read_report(path: Path) -> RunReport:
+    """Reads a `report.json`.
+
+    Raises:
+        InputError: the file is missing, or is not a report of this version.
+    """
+    try:
+        return RunReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; name the report.json of a run, or the folder that holds it") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: not a report of this version of FisherSFT: {error.error_count()} faults") from error

@@ -1,0 +1,55 @@
+"""Embedding a shard: its sentences' token blocks as an artifact."""
+
+from __future__ import annotations
+
+from fishersft.config import CurateConfig
+from fishersft.data.block_files import EMBEDDINGS_FILE, write_blocks
+from fishersft.data.examples import Example
+from fishersft.data.keys import digest_of
+from fishersft.data.store import Draft, Store
+from fishersft.steps.corpus import shard_examples
+from fishersft.steps.models import PreparedModel, loaded_model, loaded_tokeniser, most_tokens, prepare_model
+from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+
+EMBEDDING_VERSION = 1
+TOKENISING_VERSION = 1
+
+
+def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress = None) -> Outcome:
+    """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
+
+    Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
+    `on_progress` is called with (loss tokens done, in all).
+    """
+    model = prepare_model(store, config.model)
+    examples = shard_examples(store, config.corpus, shard)
+
+    def write(draft: Draft) -> None:
+        from fishersft.models.embedding import embed
+
+        tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
+        sentences = [tokeniser(example) for example in examples]
+        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        blocks = embed(loaded, sentences, config.embedding.batch_tokens, on_progress)
+        write_blocks(blocks, draft.folder / EMBEDDINGS_FILE)
+        draft.facts.update(
+            sentences=len(sentences),
+            tokens=int(blocks.lengths.sum()),
+            lengths=blocks.lengths.tolist(),
+            truncated=sum(sentence.truncated for sentence in sentences),
+            without_loss=sum(sentence.loss_tokens == 0 for sentence in sentences),
+        )
+
+    params = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
+    return find_or_make(store, "embeddings", EMBEDDING_VERSION, params, inputs, write)
+
+
+def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, int]:
+    """What determines token ids and loss positions, given the examples and the model."""
+    return {"tokenising": TOKENISING_VERSION, "max_tokens": most_tokens(model, config.model)}
+
+
+def examples_digest(examples: list[Example]) -> str:
+    """One digest of examples in their order."""
+    return digest_of([example.digest for example in examples])

@@ -1,0 +1,137 @@
+"""Evaluating a model on the held-out examples: likelihoods, completions and a judge's verdicts as artifacts."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fishersft.config import CurateConfig, ModelConfig
+from fishersft.data.examples import Example
+from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
+from fishersft.steps.corpus import load_index, shard_examples
+from fishersft.steps.embedding import examples_digest, tokenising_params
+from fishersft.steps.models import loaded_model, loaded_tokeniser, most_tokens, prepare_model, prepare_trained
+from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+
+LIKELIHOOD_VERSION = 1
+GENERATION_VERSION = 1
+JUDGING_VERSION = 1
+
+
+def measure_likelihood(
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress = None
+) -> Outcome:
+    """Each held-out sentence's negative log-likelihood under a model: an artifact of kind "evaluation".
+
+    Args:
+        corpus: the corpus artifact's key.
+        trained: a fine-tuned model's key; None for the model that the config names.
+        on_progress: called with (sentences done, in all).
+    """
+    model = prepare_trained(store, config.model, trained)
+    examples = _held_out(store, config, corpus)[: config.evaluation.sentences]
+
+    def write(draft: Draft) -> None:
+        from fishersft.models.evaluating import sentence_nll
+
+        tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
+        sentences = [s for s in (tokeniser(example) for example in examples) if s.loss_tokens]
+        if not sentences:
+            raise InputError(
+                "no held-out example has a token that the loss counts; check corpus.example and its fields"
+            )
+        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        nll = sentence_nll(loaded, sentences, config.embedding.batch_tokens, on_progress)
+        tokens = [sentence.loss_tokens for sentence in sentences]
+        table = pa.table({"nll": pa.array(nll, pa.float64()), "tokens": pa.array(tokens, pa.int64())})
+        pq.write_table(table, draft.folder / "nll.parquet")
+        draft.facts.update(sentences=len(sentences), tokens=sum(tokens))
+
+    params = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
+    return find_or_make(store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write)
+
+
+def complete_prompts(
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress = None
+) -> Outcome:
+    """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model."""
+    base = prepare_model(store, config.model)
+    model = prepare_trained(store, config.model, trained)
+    examples = _held_out(store, config, corpus)
+    settings = config.evaluation
+
+    def write(draft: Draft) -> None:
+        from fishersft.models.evaluating import complete
+
+        tokeniser = loaded_tokeniser(base.folder, most_tokens(base, config.model), config.model.trust_remote_code)
+        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens) for example in examples)
+        prompts = [ids for ids in candidates if ids][: settings.prompts]
+        if not prompts:
+            raise InputError(
+                f"no held-out example is longer than {settings.prompt_tokens} tokens, so none gives a prompt; "
+                "lower evaluation.prompt_tokens"
+            )
+        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, on_progress=on_progress)
+        shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
+        pq.write_table(pa.table({"prompt": shown, "completion": texts}), draft.folder / "generations.parquet")
+        draft.facts.update(prompts=len(prompts))
+
+    params = {
+        **tokenising_params(base, config),
+        **settings.model_dump(include={"prompts", "prompt_tokens", "new_tokens"}),
+        "dtype": config.model.dtype,
+    }
+    inputs = {
+        "model": model.fingerprint,
+        "tokenizer": base.fingerprint,
+        "examples": examples_digest(examples),
+    }
+    return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write)
+
+
+def judge_completions(
+    store: Store, config: CurateConfig, generations: str, other: str, on_progress: OnProgress = None
+) -> Outcome:
+    """A judge compares two sets of completions in both orders: an artifact of kind "judgements".
+
+    Its table has, for each prompt, log P("2") - log P("1") with the first set's text first, and with it second.
+    The judge sees prompt and completion as one text, and no method's name.
+    """
+    judge_config = ModelConfig(
+        path=config.evaluation.judge or config.model.path,
+        revision=None if config.evaluation.judge else config.model.revision,
+        dtype=config.model.dtype,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    judge = prepare_model(store, judge_config)
+
+    def write(draft: Draft) -> None:
+        from fishersft.models.judging import LocalJudge
+
+        tokeniser = loaded_tokeniser(judge.folder, judge.context, judge_config.trust_remote_code)
+        loaded = loaded_model(judge.folder, judge_config.dtype, config.device, judge_config.trust_remote_code)
+        first, second = _texts(store, generations), _texts(store, other)
+        local_judge = LocalJudge(loaded, tokeniser.tokenizer, config.evaluation.task, judge.context)
+        pairs = [*zip(first, second, strict=True), *zip(second, first, strict=True)]
+        margins = local_judge.second_preferred(pairs, config.embedding.batch_tokens, on_progress)
+        table = pa.table({"margin": pa.array(margins[: len(first)]), "swapped_margin": pa.array(margins[len(first) :])})
+        pq.write_table(table, draft.folder / "judgements.parquet")
+        draft.facts.update(prompts=len(first))
+
+    params = {"task": config.evaluation.task, "dtype": judge_config.dtype}
+    inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
+    return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write)
+
+
+def _held_out(store: Store, config: CurateConfig, corpus: str) -> list[Example]:
+    """The held-out examples in an order that does not follow the corpus: by digest."""
+    examples = shard_examples(store, config.corpus, load_index(store, corpus).held_out)
+    return sorted(examples, key=lambda example: example.digest)
+
+
+def _texts(store: Store, generations: str) -> list[str]:
+    columns = pq.read_table(store.fetch("generations", generations) / "generations.parquet").to_pydict()
+    return [prompt + completion for prompt, completion in zip(columns["prompt"], columns["completion"], strict=True)]

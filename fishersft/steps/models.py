@@ -1,0 +1,99 @@
+"""Getting the model that a config names, or one that an earlier step fine-tuned, ready to load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fishersft.config import ModelConfig
+from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
+from fishersft.models.source import find_model
+from fishersft.steps.outcome import find_or_make
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from fishersft.models.tokenising import SentenceTokeniser
+
+CONVERSION_VERSION = 1
+_CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A folder that `from_pretrained` loads.
+
+    Attributes:
+        folder: on this machine.
+        fingerprint: determines the weights and the tokenizer.
+        context: the most tokens it takes at once.
+    """
+
+    folder: Path
+    fingerprint: str
+    context: int
+
+
+def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
+    """The model that the config names; a GGUF file is converted once and kept in the store.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    source = find_model(config)
+    if not source.is_gguf:
+        return PreparedModel(source.path, source.fingerprint, _context_length(source.path))
+
+    def convert(draft: Draft) -> None:
+        from fishersft.models.loading import convert_gguf
+
+        convert_gguf(source.path, draft.folder)
+        draft.facts["context"] = _context_length(draft.folder)
+
+    outcome = find_or_make(store, "model", CONVERSION_VERSION, {"from": "gguf"}, {"gguf": source.fingerprint}, convert)
+    return PreparedModel(store.fetch("model", outcome.key), outcome.key, outcome.facts["context"])
+
+
+def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> PreparedModel:
+    """The fine-tuned model of that artifact key, or for None the model that the config names."""
+    if trained is None:
+        return prepare_model(store, config)
+    folder = store.fetch("fine-tuned-model", trained)
+    return PreparedModel(folder, trained, _context_length(folder))
+
+
+def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
+    """How many tokens a sentence may have: the config's number, at most the model's context."""
+    return min(config.max_tokens or model.context, model.context)
+
+
+@lru_cache(maxsize=1)
+def loaded_tokeniser(folder: Path, max_tokens: int, trust_remote_code: bool) -> SentenceTokeniser:
+    """The tokeniser of a model folder, kept for the next call."""
+    from fishersft.models.loading import load_tokenizer
+    from fishersft.models.tokenising import SentenceTokeniser
+
+    return SentenceTokeniser(load_tokenizer(folder, trust_remote_code), max_tokens)
+
+
+@lru_cache(maxsize=1)
+def loaded_model(folder: Path, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
+    """The model of a folder, kept for the next call: only for reading from it, never for training."""
+    from fishersft.models.loading import load_model, resolve_device
+
+    return load_model(folder, dtype, resolve_device(device), trust_remote_code)
+
+
+def _context_length(folder: Path) -> int:
+    settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for place in (settings, settings.get("text_config", {})):
+        for name in _CONTEXT_SETTINGS:
+            if isinstance(place.get(name), int):
+                return place[name]
+    raise InputError(
+        f"the model in {folder.name} does not say its context length; add max_position_embeddings to its config.json"
+    )

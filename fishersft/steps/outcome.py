@@ -1,0 +1,65 @@
+"""What a step gives back, and the one way in which a step looks into the store before it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from fishersft.data.keys import artifact_key
+from fishersft.data.store import Draft, Manifest, Store
+
+OnProgress = Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An artifact that a step found (`hit`) or made; `facts` are its small results."""
+
+    kind: str
+    key: str
+    hit: bool
+    seconds: float
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a whole run leaves: its report's key, and the outcome of every step in order."""
+
+    report: str
+    steps: list[Outcome]
+
+    @property
+    def made(self) -> int:
+        """How many artifacts were computed rather than found."""
+        return sum(not step.hit for step in self.steps)
+
+
+@lru_cache(maxsize=8)
+def open_store(url: str) -> Store:
+    """The store at a URL: one object a process, so that a file is verified once."""
+    return Store(url)
+
+
+def find_or_make(
+    store: Store,
+    kind: str,
+    version: int,
+    params: dict[str, Any],
+    inputs: dict[str, Any],
+    make: Callable[[Draft], None],
+) -> Outcome:
+    """The artifact that `params` and `inputs` determine: found in the store, or made and published there."""
+    key = artifact_key(kind, version, params, inputs)
+    found = store.find(kind, key)
+    if found is not None:
+        return _outcome(found, hit=True)
+    with store.publish(kind, key, {"version": version, **params}, inputs) as draft:
+        make(draft)
+    return _outcome(store.get(kind, key), hit=False)
+
+
+def _outcome(manifest: Manifest, hit: bool) -> Outcome:
+    return Outcome(manifest.kind, manifest.key, hit, manifest.seconds, manifest.facts)

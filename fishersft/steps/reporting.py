@@ -1,0 +1,271 @@
+"""The report of a run, as an artifact: everything it shows is read back from the other artifacts."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fishersft.config import CurateConfig
+from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.locations import display_name
+from fishersft.data.store import Draft, Manifest, Store
+from fishersft.reporting.summary import (
+    ChosenRow,
+    Comparison,
+    Completion,
+    CorpusFacts,
+    RunReport,
+    SelectionFacts,
+    StepCost,
+    TrainingFacts,
+    WinRate,
+    read_report,
+)
+from fishersft.steps.corpus import CorpusIndex, load_index
+from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
+from fishersft.steps.outcome import Outcome, find_or_make
+from fishersft.steps.selection import Picks, load_picks, picked_examples
+
+REPORT_VERSION = 1
+BASE = "base model"
+INFORMATIVE = "information gain"
+UNIFORM = "uniform"
+_EQUAL = "at equal tokens and steps"
+_SHOWN_ROWS = 50
+_SHOWN_TEXT = 600
+_SHOWN_COMPLETIONS = 12
+_LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The keys of all artifacts of a curation run; the lists are base model, information gain, uniform."""
+
+    corpus: str
+    embeddings: list[str]
+    selection: str
+    uniform_selection: str
+    trained: str
+    uniform_trained: str
+    evaluations: list[str]
+    generations: list[str]
+    judgements_uniform: str
+    judgements_base: str
+
+
+def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
+    """Writes the report of a run: an artifact of kind "report" with index.html, report.json and figures."""
+    shown_config = _shown_config(config)
+
+    def write(draft: Draft) -> None:
+        from fishersft.reporting.write import write_report
+
+        report = build_report(store, config, keys)
+        write_report(report, draft.folder)
+        draft.facts.update(headline=report.headline, warnings=report.warnings)
+
+    return find_or_make(
+        store,
+        "report",
+        REPORT_VERSION,
+        {"config": shown_config, "versions": _versions()},
+        asdict(keys),
+        write,
+    )
+
+
+def load_report(store: Store, report: str) -> RunReport:
+    """What the report artifact of that key says."""
+    return read_report(store.fetch("report", report) / "report.json")
+
+
+def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport:
+    """What a run found, from its artifacts."""
+    index = load_index(store, keys.corpus)
+    picks, uniform_picks = load_picks(store, keys.selection), load_picks(store, keys.uniform_selection)
+    base, informative, uniform = keys.evaluations
+    comparisons = [
+        compare_likelihoods(store, INFORMATIVE, informative, UNIFORM, uniform, _EQUAL),
+        compare_likelihoods(store, INFORMATIVE, informative, BASE, base, "(no training)"),
+        compare_likelihoods(store, UNIFORM, uniform, BASE, base, "(no training)"),
+    ]
+    rates = [
+        win_rate(store, INFORMATIVE, UNIFORM, keys.judgements_uniform),
+        win_rate(store, INFORMATIVE, BASE, keys.judgements_base),
+    ]
+    selected = store.get("selection", keys.selection).facts
+    return RunReport(
+        name=config.name,
+        judge=config.evaluation.judge or f"{config.model.path} (the base model itself)",
+        corpus=_corpus_facts(store, index, keys.embeddings),
+        pool_lengths=_pool_lengths(store, keys.embeddings),
+        selections=[_selection_facts(INFORMATIVE, picks), _selection_facts(UNIFORM, uniform_picks)],
+        chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
+        trainings=[
+            _training_facts(INFORMATIVE, store.get("fine-tuned-model", keys.trained), config),
+            _training_facts(UNIFORM, store.get("fine-tuned-model", keys.uniform_trained), config),
+        ],
+        likelihoods=[
+            likelihood_facts(store, method, evaluation)
+            for method, evaluation in zip((BASE, INFORMATIVE, UNIFORM), keys.evaluations, strict=True)
+        ],
+        comparisons=comparisons,
+        win_rates=rates,
+        completions=_completions(store, keys.generations),
+        costs=_costs(store, keys),
+        headline=_headline(comparisons[0]),
+        warnings=_warnings(config, comparisons[0], rates, exhausted=selected["exhausted"]),
+        config=_shown_config(config),
+        versions=_versions(),
+    )
+
+
+def _headline(against_uniform: Comparison) -> str:
+    ratio = against_uniform.perplexity_ratio
+    verdict = against_uniform.verdict[0].upper() + against_uniform.verdict[1:]
+    return f"{verdict} (ratio {ratio.value:.3f}, 95% interval {ratio.low:.3f} to {ratio.high:.3f})."
+
+
+def _warnings(config: CurateConfig, against_uniform: Comparison, rates: list[WinRate], exhausted: bool) -> list[str]:
+    warnings = []
+    if exhausted:
+        warnings.append(
+            f"The budget of {config.selection.budget} {config.selection.budget_unit} covers the whole pool: everything "
+            "was chosen, so there was nothing to choose between."
+        )
+    if against_uniform.perplexity_ratio.high >= 1:
+        warnings.append(
+            "This selection is not shown to be better than a uniform choice of as many tokens. Compare more budgets "
+            "and seeds before you rely on it."
+        )
+    warnings.append(
+        "One training seed a method: the intervals cover the choice of held-out sentences and prompts, not the luck "
+        "of a training run or of a uniform draw."
+    )
+    judge = judge_warning(rates)
+    return [*warnings, judge] if judge else warnings
+
+
+def _corpus_facts(store: Store, index: CorpusIndex, embeddings: Sequence[str]) -> CorpusFacts:
+    facts = [store.get("embeddings", key).facts for key in embeddings]
+    return CorpusFacts(
+        **{name: value for name, value in index.counts.items() if name in CorpusFacts.model_fields},
+        truncated=sum(fact["truncated"] for fact in facts),
+        without_loss=sum(fact["without_loss"] for fact in facts),
+    )
+
+
+def _pool_lengths(store: Store, embeddings: Sequence[str]) -> list[int]:
+    return [length for key in embeddings for length in store.get("embeddings", key).facts["lengths"]]
+
+
+def _selection_facts(method: str, picks: Picks) -> SelectionFacts:
+    return SelectionFacts(
+        method=method,
+        sentences=len(picks.gains),
+        information_gain=np.cumsum(picks.gains).tolist(),
+        tokens=np.cumsum(picks.tokens).tolist(),
+        lengths=picks.tokens,
+    )
+
+
+def _chosen(index: CorpusIndex, picks: Picks, examples: Sequence[Example]) -> list[ChosenRow]:
+    rows = []
+    for place, example in enumerate(examples[:_SHOWN_ROWS]):
+        source, number = index.source_of(picks.shards[place], picks.rows[place])
+        rows.append(
+            ChosenRow(
+                rank=place + 1,
+                gain=picks.gains[place],
+                tokens=picks.tokens[place],
+                source=source,
+                row=number,
+                text=_cut(_shown(example)),
+            )
+        )
+    return rows
+
+
+def _shown(example: Example) -> str:
+    if isinstance(example, Conversation):
+        return "\n".join(f"{message.role}: {message.content}" for message in example.messages)
+    if isinstance(example, PromptCompletion):
+        return f"{example.prompt}\n→ {example.completion}"
+    return example.text
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + " …"
+
+
+def _training_facts(method: str, manifest: Manifest, config: CurateConfig) -> TrainingFacts:
+    facts = manifest.facts
+    return TrainingFacts(
+        method=method,
+        sentences=facts["sentences"],
+        tokens_per_epoch=facts["tokens_per_epoch"],
+        epochs=config.finetune.epochs,
+        steps=facts["steps"],
+        seconds=manifest.seconds,
+        losses=facts["losses"],
+    )
+
+
+def _completions(store: Store, generations: Sequence[str]) -> list[Completion]:
+    tables = [pq.read_table(store.fetch("generations", key) / "generations.parquet").to_pydict() for key in generations]
+    prompts = tables[0]["prompt"][:_SHOWN_COMPLETIONS]
+    return [
+        Completion(
+            prompt=_cut(prompt),
+            completions={
+                method: _cut(table["completion"][place])
+                for method, table in zip((BASE, INFORMATIVE, UNIFORM), tables, strict=True)
+            },
+        )
+        for place, prompt in enumerate(prompts)
+    ]
+
+
+def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
+    steps = [
+        ("read the corpus", "corpus", [keys.corpus]),
+        ("embed the pool", "embeddings", keys.embeddings),
+        ("select", "selection", [keys.selection]),
+        ("select uniformly", "selection", [keys.uniform_selection]),
+        ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
+        ("measure likelihood", "evaluation", keys.evaluations),
+        ("complete prompts", "generations", keys.generations),
+        ("judge", "judgements", [keys.judgements_uniform, keys.judgements_base]),
+    ]
+    costs = []
+    for step, kind, artifacts in steps:
+        manifests = [store.get(kind, key) for key in artifacts]
+        tokens = [manifest.facts["tokens"] for manifest in manifests if "tokens" in manifest.facts]
+        costs.append(
+            StepCost(
+                step=step,
+                artifacts=len(manifests),
+                tokens=sum(tokens) if tokens else None,
+                seconds=sum(manifest.seconds for manifest in manifests),
+            )
+        )
+    return costs
+
+
+def _shown_config(config: CurateConfig) -> dict[str, object]:
+    """The settings, without credentials that a URL may carry."""
+    shown = config.model_dump(mode="json")
+    shown["store"] = display_name(config.store)
+    shown["output"] = display_name(config.output)
+    paths = config.corpus.path
+    shown["corpus"]["path"] = display_name(paths) if isinstance(paths, str) else [display_name(path) for path in paths]
+    return shown
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}}

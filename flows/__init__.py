@@ -1,0 +1,1 @@
+"""Prefect flows: one story a file, readable from top to bottom."""

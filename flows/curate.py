@@ -1,0 +1,66 @@
+"""Curate: choose the most informative part of a corpus, fine-tune on it, and measure whether choosing helped."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from fishersft.config import CurateConfig
+from fishersft.steps.outcome import RunResult
+from fishersft.steps.reporting import BASE, INFORMATIVE, UNIFORM, RunKeys
+from tasks import curation as tasks
+from tasks.ui import show_run
+
+
+@flow(
+    name="curate",
+    flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
+)
+def curate(config: CurateConfig) -> RunResult:
+    """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
+
+    Every step that the store already holds is found there and not computed again. The curated dataset, the
+    fine-tuned model and the report go to the config's output.
+    """
+    tasks.check_model(config)
+    corpus = tasks.read_corpus(config)
+
+    shards = corpus.facts["shard_keys"]
+    embedded = [tasks.embed_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+    embeddings = [outcome.key for outcome in embedded]
+
+    chosen = tasks.select_informative(config, corpus.key, embeddings)
+    at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
+
+    trained = tasks.finetune_on(config, chosen.key, INFORMATIVE)
+    trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM)
+
+    models = {BASE: None, INFORMATIVE: trained.key, UNIFORM: trained_at_random.key}
+    measured = [tasks.measure_likelihood(config, corpus.key, key, method) for method, key in models.items()]
+    written = [tasks.complete_prompts(config, corpus.key, key, method) for method, key in models.items()]
+
+    by_base, by_informative, by_uniform = (outcome.key for outcome in written)
+    against_uniform = tasks.judge_completions(config, by_informative, by_uniform, INFORMATIVE, UNIFORM)
+    against_base = tasks.judge_completions(config, by_informative, by_base, INFORMATIVE, BASE)
+
+    keys = RunKeys(
+        corpus=corpus.key,
+        embeddings=embeddings,
+        selection=chosen.key,
+        uniform_selection=at_random.key,
+        trained=trained.key,
+        uniform_trained=trained_at_random.key,
+        evaluations=[outcome.key for outcome in measured],
+        generations=[outcome.key for outcome in written],
+        judgements_uniform=against_uniform.key,
+        judgements_base=against_base.key,
+    )
+    report = tasks.make_report(config, keys)
+    tasks.publish_output(config, keys, report.key)
+
+    steps = [
+        corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written,
+        against_uniform, against_base, report,
+    ]  # fmt: skip
+    result = RunResult(report.key, steps)
+    show_run(config, result)
+    return result

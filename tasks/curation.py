@@ -1,0 +1,95 @@
+"""The tasks of a curation run: each takes the config and keys, and returns the outcome of one step."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+
+from fishersft.config import CurateConfig
+from fishersft.models.source import find_model
+from fishersft.steps import corpus as corpus_steps
+from fishersft.steps import embedding, evaluation, publishing, reporting, selection, training
+from fishersft.steps.outcome import Outcome, open_store
+from fishersft.steps.reporting import RunKeys
+from tasks.progress import Progress
+
+
+@task(task_run_name="check the model")
+def check_model(config: CurateConfig) -> None:
+    """Fails before any work where the config's model is not there."""
+    find_model(config.model)
+
+
+@task(task_run_name="read the corpus")
+def read_corpus(config: CurateConfig) -> Outcome:
+    """Corpus → shards."""
+    return _logged(corpus_steps.read_corpus(open_store(config.store), config))
+
+
+@task(task_run_name="embed shard {number} of {total}")
+def embed_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
+    """Shard → prelogit embeddings."""
+    progress = Progress(f"embedding shard {number} of {total}", "tokens")
+    return _logged(embedding.embed_shard(open_store(config.store), config, shard, progress))
+
+
+@task(task_run_name="select by information gain")
+def select_informative(config: CurateConfig, corpus: str, embeddings: list[str]) -> Outcome:
+    """Embeddings of all shards → the greedy selection."""
+    progress = Progress("selecting", config.selection.budget_unit)
+    return _logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, progress))
+
+
+@task(task_run_name="select uniformly, {tokens} tokens")
+def select_uniform(config: CurateConfig, corpus: str, embeddings: list[str], tokens: int) -> Outcome:
+    """Embeddings of all shards → a uniform selection of as many tokens."""
+    return _logged(selection.select_uniform(open_store(config.store), config, corpus, embeddings, tokens))
+
+
+@task(task_run_name="fine-tune on {method}")
+def finetune_on(config: CurateConfig, chosen: str, method: str) -> Outcome:
+    """Selection → fine-tuned model."""
+    progress = Progress(f"fine-tuning on {method}", "steps")
+    return _logged(training.finetune_on(open_store(config.store), config, chosen, progress))
+
+
+@task(task_run_name="measure likelihood of {method}")
+def measure_likelihood(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
+    """Model → held-out likelihoods."""
+    progress = Progress(f"measuring {method}", "held-out sentences")
+    return _logged(evaluation.measure_likelihood(open_store(config.store), config, corpus, trained, progress))
+
+
+@task(task_run_name="complete prompts with {method}")
+def complete_prompts(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
+    """Model → completions of held-out prompts."""
+    progress = Progress(f"completing prompts with {method}", "prompts")
+    return _logged(evaluation.complete_prompts(open_store(config.store), config, corpus, trained, progress))
+
+
+@task(task_run_name="judge {method} against {other}")
+def judge_completions(
+    config: CurateConfig, generations: str, other_generations: str, method: str, other: str
+) -> Outcome:
+    """Two sets of completions → a judge's verdicts."""
+    progress = Progress(f"judging {method} against {other}", "comparisons")
+    return _logged(
+        evaluation.judge_completions(open_store(config.store), config, generations, other_generations, progress)
+    )
+
+
+@task(task_run_name="write the report")
+def make_report(config: CurateConfig, keys: RunKeys) -> Outcome:
+    """All artifacts of the run → its report."""
+    return _logged(reporting.make_report(open_store(config.store), config, keys))
+
+
+@task(task_run_name="publish the output")
+def publish_output(config: CurateConfig, keys: RunKeys, report: str) -> None:
+    """The curated dataset, the model and the report → the config's output."""
+    publishing.publish_output(open_store(config.store), config, keys, report)
+
+
+def _logged(outcome: Outcome) -> Outcome:
+    verb = "found" if outcome.hit else f"made in {outcome.seconds:,.1f} s"
+    get_run_logger().info("%s %s: %s", outcome.kind, outcome.key[:12], verb)
+    return outcome

@@ -1,0 +1,54 @@
+"""Progress of a step as an artifact in Prefect's UI and as a line in the log now and then."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+_ARTIFACT_SECONDS = 2.0
+_LOG_SECONDS = 15.0
+
+
+class Progress:
+    """Called with (done, in all): updates a progress artifact every few seconds and logs every quarter of a minute.
+
+    Args:
+        what: what is being done, such as "embedding shard 3 of 8".
+        unit: what is counted, such as "tokens".
+    """
+
+    def __init__(self, what: str, unit: str):
+        self._what = what
+        self._unit = unit
+        self._logger = get_run_logger()
+        self._started = time.monotonic()
+        self._shown = self._logged = self._started
+        self._artifact: UUID | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        finished = done >= total
+        if finished or now - self._shown >= _ARTIFACT_SECONDS:
+            self._shown = now
+            self._show(done, total)
+        if now - self._logged >= _LOG_SECONDS and not finished:
+            self._logged = now
+            self._logger.info("%s", self._line(done, total))
+
+    def _line(self, done: int, total: int) -> str:
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = done / elapsed
+        left = (total - done) / rate if rate else float("inf")
+        return f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.1f} a second, {left:,.0f} s left"
+
+    def _show(self, done: int, total: int) -> None:
+        percent = 100.0 * done / total if total else 100.0
+        if self._artifact is None:
+            artifact = create_progress_artifact(progress=percent, description=self._line(done, total))
+            assert isinstance(artifact, UUID), "the synchronous call returns the artifact's id"
+            self._artifact = artifact
+        else:
+            update_progress_artifact(self._artifact, progress=percent, description=self._line(done, total))

@@ -1,0 +1,67 @@
+"""Token blocks and picks as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, write_blocks, write_picks
+from fishersft.errors import InputError
+from fishersft.numerics import TokenBlocks, select
+
+BLOCKS = TokenBlocks(torch.arange(12, dtype=torch.float32).reshape(6, 2), torch.tensor([0, 1, 4, 6]))
+
+
+def test_blocks_survive_safetensors_and_an_artifacts_folder(tmp_path: Path) -> None:
+    write_blocks(BLOCKS, tmp_path / EMBEDDINGS_FILE)
+    for path in (tmp_path / EMBEDDINGS_FILE, tmp_path):
+        again = read_blocks(path)
+        assert torch.equal(again.values, BLOCKS.values) and torch.equal(again.offsets, BLOCKS.offsets)
+
+
+def test_blocks_are_read_from_npz(tmp_path: Path) -> None:
+    np.savez(tmp_path / "blocks.npz", values=BLOCKS.values.numpy(), offsets=BLOCKS.offsets.numpy())
+    assert torch.equal(read_blocks(tmp_path / "blocks.npz").values, BLOCKS.values)
+
+
+def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "blocks.npz", values=np.array([{"a": 1}], dtype=object), offsets=np.array([0, 1]))
+    with pytest.raises(InputError, match="not a readable .npz"):
+        read_blocks(tmp_path / "blocks.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("missing.npz", "no such file"), ("blocks.txt", r"expected a \.safetensors or \.npz")],
+)
+def test_other_paths_are_refused_with_what_was_expected(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "blocks.txt").write_text("x")
+    with pytest.raises(InputError, match=message):
+        read_blocks(tmp_path / name)
+
+
+def test_a_file_without_offsets_says_what_it_has(tmp_path: Path) -> None:
+    np.savez(tmp_path / "blocks.npz", values=np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"found \['values'\]"):
+        read_blocks(tmp_path / "blocks.npz")
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    write_blocks(BLOCKS, tmp_path / "blocks.safetensors")
+    whole = (tmp_path / "blocks.safetensors").read_bytes()
+    (tmp_path / "blocks.safetensors").write_bytes(whole[:-8])
+    with pytest.raises(InputError, match="not a readable .safetensors"):
+        read_blocks(tmp_path / "blocks.safetensors")
+
+
+def test_picks_are_written_in_the_order_chosen(tmp_path: Path) -> None:
+    selection = select(BLOCKS, 2)
+    write_picks(selection, tmp_path / "picks.parquet")
+    columns = pq.read_table(tmp_path / "picks.parquet").to_pydict()
+    assert columns["rank"] == [1, 2]
+    assert columns["block"] == selection.indices.tolist()
+    assert columns["gain"] == selection.gains.tolist()

@@ -1,0 +1,130 @@
+"""Rows become examples, and a row that is none says which field is wrong and what to change."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from fishersft.config import CorpusConfig
+from fishersft.data.examples import Conversation, Example, Message, PromptCompletion, TextExample, example_of
+from fishersft.data.readers import Row
+from fishersft.errors import InputError
+
+USER = {"role": "user", "content": "Who's there?"}
+ASSISTANT = {"role": "assistant", "content": "Nay, answer me."}
+
+
+def example(kind: str, data: dict[str, Any], **fields: str) -> Example | None:
+    return example_of(Row(data, "a.jsonl", 7), CorpusConfig(path="a.jsonl", example=kind, **fields))
+
+
+def test_a_text_is_kept_as_it_is() -> None:
+    assert example("text", {"text": "  To be\n"}) == TextExample("  To be\n")
+    assert example("text", {"speech": "To be", "text": 3}, text_field="speech") == TextExample("To be")
+
+
+def test_a_prompt_and_its_completion_are_kept_as_they_are() -> None:
+    expected = PromptCompletion("Who's there?", " Nay")
+    assert example("prompt-completion", {"prompt": "Who's there?", "completion": " Nay"}) == expected
+    renamed = example("prompt-completion", {"q": "Who's there?", "a": " Nay"}, prompt_field="q", completion_field="a")
+    assert renamed == expected
+    assert example("prompt-completion", {"prompt": "", "completion": "Nay"}) == PromptCompletion("", "Nay")
+
+
+def test_a_conversation_keeps_roles_and_contents() -> None:
+    expected = Conversation(
+        (Message("user", "Who's there?"), Message("assistant", "Nay, answer me."), Message("tool", ""))
+    )
+    messages = [USER | {"name": "Bernardo", "tool_calls": None}, ASSISTANT, {"role": "tool", "content": ""}]
+    assert example("messages", {"messages": messages}) == expected
+    assert example("messages", {"chat": messages}, messages_field="chat") == expected
+
+
+def test_conversational_prompt_and_completion_are_a_conversation() -> None:
+    found = example("prompt-completion", {"prompt": [USER], "completion": [ASSISTANT]})
+    assert found == example("messages", {"messages": [USER, ASSISTANT]})
+
+
+def test_a_conversational_prompt_with_assistant_turns_is_refused() -> None:
+    with pytest.raises(InputError, match=r"a.jsonl:7: the prompt has an assistant's message.*to messages"):
+        example("prompt-completion", {"prompt": [USER, ASSISTANT, USER], "completion": [ASSISTANT]})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("text", {"text": ""}),
+        ("text", {"text": " \t\n\u2003"}),
+        ("text", {"text": None}),
+        ("prompt-completion", {"prompt": "Who's there?", "completion": "\n"}),
+        ("prompt-completion", {"prompt": "Who's there?", "completion": None}),
+        ("prompt-completion", {"prompt": [USER], "completion": [{"role": "assistant", "content": ""}]}),
+        ("messages", {"messages": []}),
+        ("messages", {"messages": None}),
+        ("messages", {"messages": [USER, {"role": "assistant", "content": " "}]}),
+    ],
+)
+def test_no_text_where_the_loss_is_counted_is_blank(kind: str, data: dict[str, Any]) -> None:
+    assert example(kind, data) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "message"),
+    [
+        (
+            "text",
+            {"speech": "x", "act": 1},
+            "a.jsonl:7 has no field 'text'; its fields are: speech, act; set corpus.text_field",
+        ),
+        ("text", {}, "its fields are: none"),
+        ("text", {"text": 3}, r"a.jsonl:7: field 'text' must be a string, but is int \(3\)"),
+        ("text", {"text": ["x"]}, "must be a string, but is list"),
+        ("prompt-completion", {"completion": "x"}, "no field 'prompt'.*corpus.prompt_field"),
+        ("prompt-completion", {"prompt": "x"}, "no field 'completion'.*corpus.completion_field"),
+        ("prompt-completion", {"prompt": None, "completion": "x"}, "'prompt' must be a string, but is null"),
+        ("prompt-completion", {"prompt": "x", "completion": [ASSISTANT]}, "'completion' must be a string"),
+        ("messages", {"conversations": []}, "no field 'messages'.*corpus.messages_field"),
+        ("messages", {"messages": "x"}, "'messages' must be a list"),
+        ("messages", {"messages": ["x"]}, r"'messages\[0\]' must be an object with role and content"),
+        (
+            "messages",
+            {"messages": [USER, {"from": "gpt", "value": "x"}]},
+            r"messages\[1\] has no 'role'; its keys are: from, value; rename them to role and content",
+        ),
+        ("messages", {"messages": [{"role": "assistant"}]}, r"messages\[0\] has no 'content'"),
+        ("messages", {"messages": [{"role": 1, "content": "x"}]}, r"'messages\[0\].role' must be a string"),
+        (
+            "messages",
+            {"messages": [ASSISTANT | {"content": [{"type": "text", "text": "x"}]}]},
+            r"'messages\[0\].content' must be a string, but is list",
+        ),
+        (
+            "messages",
+            {"messages": [USER, USER | {"role": "system"}]},
+            "no message with the role assistant.*its roles are: system, user",
+        ),
+        ("messages", {"messages": [ASSISTANT | {"tool_calls": [{"id": 1}]}]}, "has tool_calls"),
+    ],
+)
+def test_what_is_no_example_says_where_and_why(kind: str, data: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        example(kind, data)
+
+
+def test_the_digest_is_the_hash_of_canonical_json() -> None:
+    text = TextExample("Où?")
+    assert text.canonical() == '{"text":"Où?"}'
+    assert text.digest == hashlib.sha256('{"text":"Où?"}'.encode()).hexdigest()
+    assert PromptCompletion("a", "b").canonical() == '{"completion":"b","prompt":"a"}'
+    chat = Conversation((Message("assistant", "x"),))
+    assert chat.canonical() == '{"messages":[{"content":"x","role":"assistant"}]}'
+
+
+def test_other_fields_do_not_change_the_digest() -> None:
+    one, two = example("text", {"text": "x", "id": 1}), example("text", {"id": 2, "text": "x"})
+    assert one is not None
+    assert two is not None
+    assert one.digest == two.digest
+    assert one.digest != TextExample("x ").digest

@@ -1,0 +1,169 @@
+"""The same numbers for the terminal and for Prefect's UI."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+from rich.markdown import Markdown
+
+from fishersft.reporting.sheets import budget_basis, costs, key_numbers
+from fishersft.reporting.summary import RunReport
+from fishersft.reporting.tables import chosen_rows, summary_markdown, summary_table
+from fishersft.reporting.text import markdown, number, visible
+
+
+def printed(renderable: object) -> str:
+    console = Console(file=io.StringIO(), width=140, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_key_numbers_join_training_and_evaluation_by_method(report: RunReport) -> None:
+    base, chosen, uniform = key_numbers(report).rows
+    tokens = [f"{sum(facts.lengths):,}" for facts in report.selections]
+    assert (base.heading, *base.cells) == ("base", "–", "–", "–", "250.3 [228.8, 274.0]", "7.412")
+    assert (chosen.heading, *chosen.cells) == (
+        "d-optimal",
+        "200",
+        tokens[0],
+        "96",
+        "121.5 [112.9, 130.6]",
+        "6.437",
+    )
+    assert uniform.cells[1:4] == (tokens[1], "96", "110.2 [102.4, 118.7]")
+
+
+def test_a_selection_that_was_not_trained_on_still_has_its_row(make_report: Callable[..., RunReport]) -> None:
+    rows = key_numbers(make_report(trainings=[], likelihoods=[])).rows
+    assert [row.heading for row in rows] == ["d-optimal", "uniform"]
+    assert rows[0].cells[0] == "200"
+    assert rows[0].cells[2:] == ("–", "–", "–")
+
+
+def test_costs_have_a_rate_where_tokens_are_processed_and_a_total(report: RunReport) -> None:
+    sheet = costs(report)
+    assert [row.cells[3] for row in sheet.rows] == ["–", "354", "9,759", "172", "430"]
+    assert sheet.total is not None
+    assert sheet.total.cells == ("29", "", "548.5", "")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sentences", "basis"),
+    [
+        ((6000, 5990), (200, 452), "equal tokens (6,000 and 5,990 an epoch)"),
+        ((12000, 6000), (200, 200), "equal sentences (200 each)"),
+        ((6000, 6000), (200, 200), "equal tokens (6,000 and 6,000 an epoch) and equal sentences (200 each)"),
+        (
+            (12000, 6000),
+            (200, 199),
+            "unequal budgets: 200 and 199 sentences, 12,000 and 6,000 tokens an epoch",
+        ),
+    ],
+)
+def test_the_basis_of_a_comparison_is_what_both_had_in_common(
+    make_report: Callable[..., RunReport], tokens: tuple[int, int], sentences: tuple[int, int], basis: str
+) -> None:
+    report = make_report()
+    trainings = [
+        facts.model_copy(update={"tokens_per_epoch": tokens[i], "sentences": sentences[i]})
+        for i, facts in enumerate(report.trainings)
+    ]
+    assert budget_basis(make_report(trainings=trainings), "d-optimal", "uniform") == basis
+
+
+def test_the_terminal_shows_every_models_row(report: RunReport) -> None:
+    text = printed(summary_table(report))
+    assert "121.5 [112.9, 130.6]" in text
+    assert "6.495" in text
+    assert "Worst decile" in text
+    assert text.count("96") >= 2
+
+
+def test_the_terminal_takes_no_orders_from_a_name(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    likelihood = report.likelihoods[0].model_copy(update={"method": "[bold]x[/bold]\x1b[31m"})
+    text = printed(summary_table(make_report(likelihoods=[likelihood], name="\x1b]0;title\x07")))
+    assert "[bold]x[/bold][U+001B][31m" in text
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_the_markdown_holds_headline_warnings_and_all_tables(report: RunReport) -> None:
+    text = summary_markdown(report)
+    plain = printed(Markdown(text))
+    assert report.warnings[0] in plain
+    assert "121.5 [112.9, 130.6]" in plain
+    assert "equal tokens" in plain
+    assert "0.70 [0.58, 0.80]" in plain
+    for heading in (
+        "Key numbers",
+        "Perplexity, compared",
+        "What the judge preferred",
+        "The corpus",
+        "What it cost",
+    ):
+        assert f"## {heading}" in text
+
+
+def test_hostile_markdown_stays_one_inert_cell(hostile_report: RunReport) -> None:
+    text = summary_markdown(hostile_report)
+    assert "<" not in text.replace("&#60;", "")
+    assert "`" not in text
+    assert "https://" not in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.count("|") in (4, 5, 6, 7)
+    plain = "".join(printed(Markdown(text)).split())
+    assert "<script>document.title='owned'</script></pre></div><imgsrc=xonerror=alert(1)>" in plain
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a | b",
+        "`code`",
+        "<b>x</b>",
+        "**bold**",
+        "[x](y)",
+        "https://a.example",
+        "www.a.example",
+        "&lt;",
+        "a\n\n# b",
+        "~~x~~",
+    ],
+)
+def test_escaped_markdown_renders_as_the_text_itself(hostile: str) -> None:
+    escaped = markdown(hostile)
+    assert "\n" not in escaped
+    assert "|" not in escaped
+    assert "<" not in escaped
+    assert "://" not in escaped
+    assert printed(Markdown("x " + escaped)).split() == ["x", *hostile.split()]
+
+
+def test_the_chosen_rows_suit_a_table_artifact(report: RunReport, hostile_report: RunReport) -> None:
+    rows = chosen_rows(report)
+    assert len(rows) == 40
+    assert rows[0] == {
+        "rank": 1,
+        "gain (nats)": 231.4,
+        "tokens": report.chosen[0].tokens,
+        "source": "macbeth.md",
+        "row": 17,
+        "text": " ".join(report.chosen[0].text.split()),
+    }
+    assert "\x00" not in chosen_rows(hostile_report)[0]["text"]
+
+
+def test_numbers_that_are_missing_or_not_finite_are_said() -> None:
+    assert number(None) == "–"
+    assert number(float("inf")) == "not finite"
+    assert number(1234.5, 1) == "1,234.5"
+
+
+def test_visible_text_keeps_what_is_harmless_and_shows_what_is_not() -> None:
+    assert visible("Grüße, 世界 \u200d 👩‍👧\tx\r\ny") == "Grüße, 世界 \u200d 👩‍👧\tx\ny"
+    assert visible("a\x00\u202eb\ud800\r") == "a[U+0000][U+202E]b\ufffd[U+000D]"

@@ -1,0 +1,180 @@
+"""The cached steps on a small corpus with a tiny random model: what is made, what is found again, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from fishersft.config import CurateConfig
+from fishersft.data.block_files import read_blocks
+from fishersft.data.store import Store
+from fishersft.errors import InputError
+from fishersft.numerics import TokenBlocks, select
+from fishersft.steps.corpus import load_index, read_corpus, shard_rows
+from fishersft.steps.embedding import embed_shard
+from fishersft.steps.outcome import Outcome
+from fishersft.steps.publishing import publish_dataset
+from fishersft.steps.selection import load_picks, picked_rows, select_informative, select_uniform
+from fishersft.steps.training import finetune_on
+
+WORDS = ["shall", "compare", "thee", "summer", "lovely", "temperate", "rough", "winds", "shake", "darling", "buds", "lease", "short", "date", "heaven"]
+
+
+@pytest.fixture
+def corpus_file(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    rows = [
+        {"id": i, "text": " ".join(generator.choice(WORDS, size=generator.integers(2, 9))), "extra": {"né": [i, None]}}
+        for i in range(60)
+    ]
+    path = tmp_path / "verses.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@dataclass
+class Run:
+    store: Store
+    config: CurateConfig
+
+    def embedded(self) -> tuple[Outcome, list[Outcome]]:
+        corpus = read_corpus(self.store, self.config)
+        return corpus, [embed_shard(self.store, self.config, shard) for shard in corpus.facts["shard_keys"]]
+
+    def selected(self) -> tuple[Outcome, list[str], Outcome]:
+        corpus, embeddings = self.embedded()
+        keys = [outcome.key for outcome in embeddings]
+        return corpus, keys, select_informative(self.store, self.config, corpus.key, keys)
+
+    def changed(self, **sections: dict[str, Any]) -> Run:
+        values = self.config.model_dump()
+        for name, settings in sections.items():
+            values[name].update(settings)
+        return Run(self.store, CurateConfig.model_validate(values))
+
+
+@pytest.fixture
+def run(tmp_path: Path, corpus_file: Path, tiny_model_folder: Path) -> Run:
+    config = CurateConfig.model_validate(
+        {
+            "name": "verses",
+            "corpus": {"path": str(corpus_file)},
+            "model": {"path": str(tiny_model_folder)},
+            "selection": {"budget": 8},
+            "embedding": {"shard_rows": 16},
+            "finetune": {"epochs": 1},
+            "store": str(tmp_path / "store"),
+            "output": str(tmp_path / "output"),
+        }
+    )
+    return Run(Store(config.store), config)
+
+
+def test_shards_hold_the_pools_rows_exactly_and_no_held_out_row(run: Run, corpus_file: Path) -> None:
+    corpus = read_corpus(run.store, run.config)
+    index = load_index(run.store, corpus.key)
+    pool = [row for shard in index.shards for row in shard_rows(run.store, shard)]
+    held_out = shard_rows(run.store, index.held_out)
+    came = [json.loads(line) for line in corpus_file.read_text(encoding="utf-8").splitlines()]
+    texts = {row["text"] for row in held_out}
+    assert len(index.shards) > 1 and held_out
+    assert not texts & {row["text"] for row in pool}
+    assert [row for row in came if row in pool] == pool
+    source, number = index.source_of(index.shards[1], 0)
+    assert source.endswith("verses.jsonl") and came[number - 1] == shard_rows(run.store, index.shards[1])[0]
+
+
+def test_everything_is_found_the_second_time(run: Run) -> None:
+    first = run.selected()
+    again_corpus, again_embeddings = run.embedded()
+    assert not first[0].hit and again_corpus.hit and all(outcome.hit for outcome in again_embeddings)
+    again = select_informative(run.store, run.config, again_corpus.key, [o.key for o in again_embeddings])
+    assert again.hit and again.key == first[2].key
+
+
+def test_batch_size_and_device_do_not_change_a_key_but_what_changes_bytes_does(run: Run) -> None:
+    _, embeddings = run.embedded()
+    same = run.changed(embedding={"batch_tokens": 64}).embedded()[1]
+    assert all(outcome.hit for outcome in same)
+    other = run.changed(model={"max_tokens": 5}).embedded()[1]
+    assert {o.key for o in embeddings}.isdisjoint({o.key for o in other})
+
+
+def test_a_field_that_is_no_part_of_the_example_does_not_cost_an_embedding(run: Run, corpus_file: Path) -> None:
+    run.embedded()
+    rows = [json.loads(line) for line in corpus_file.read_text(encoding="utf-8").splitlines()]
+    corpus_file.write_text("".join(json.dumps({**row, "id": row["id"] + 1000}) + "\n" for row in rows))
+    corpus, embeddings = run.embedded()
+    assert not corpus.hit and all(outcome.hit for outcome in embeddings)
+
+
+def test_the_merged_selection_equals_one_over_all_blocks(run: Run) -> None:
+    corpus, keys, chosen = run.selected()
+    blocks = TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in keys])
+    expected = select(blocks, 8, algorithm="naive")
+    pool = [row for shard in load_index(run.store, corpus.key).shards for row in shard_rows(run.store, shard)]
+    picks = load_picks(run.store, chosen.key)
+    assert picked_rows(run.store, picks) == [pool[i] for i in expected.indices]
+    np.testing.assert_allclose(picks.gains, expected.gains, rtol=1e-4)
+    assert chosen.facts["sentences"] == 8 and chosen.facts["tokens"] == sum(picks.tokens)
+
+
+def test_the_three_algorithms_pick_the_same_rows(run: Run) -> None:
+    picks = [
+        picked_rows(run.store, load_picks(run.store, run.changed(selection={"algorithm": name}).selected()[2].key))
+        for name in ("lazy", "paper", "naive")
+    ]
+    assert picks[0] == picks[1] == picks[2]
+
+
+def test_the_uniform_selection_has_as_many_tokens(run: Run) -> None:
+    corpus, keys, chosen = run.selected()
+    at_random = select_uniform(run.store, run.config, corpus.key, keys, chosen.facts["tokens"])
+    longest = max(length for key in keys for length in run.store.get("embeddings", key).facts["lengths"])
+    assert abs(at_random.facts["tokens"] - chosen.facts["tokens"]) <= longest
+    assert at_random.facts["information_gain"] > 0
+
+
+def test_a_budget_beyond_the_pool_chooses_all_of_it_and_says_so(run: Run) -> None:
+    corpus, _, chosen = run.changed(selection={"budget": 10_000}).selected()
+    assert chosen.facts["sentences"] == corpus.facts["pool"] and chosen.facts["exhausted"] is True
+
+
+def test_the_curated_dataset_has_the_rows_as_they_came_in_with_rank_gain_and_tokens(run: Run) -> None:
+    corpus, _, chosen = run.selected()
+    publish_dataset(run.store, run.config, corpus.key, chosen.key)
+    picks = load_picks(run.store, chosen.key)
+    loaded = datasets.load_dataset(f"{run.config.output}/dataset", split="train")
+    assert list(loaded["fishersft_rank"]) == list(range(1, 9))
+    assert list(loaded["fishersft_gain"]) == picks.gains and list(loaded["fishersft_tokens"]) == picks.tokens
+    columns = {"fishersft_rank", "fishersft_gain", "fishersft_tokens"}
+    lines = Path(run.config.output, "dataset", "curated.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k not in columns} for line in lines]
+    assert rows == picked_rows(run.store, picks)
+
+
+def test_a_fine_tuned_model_is_kept_and_loads(run: Run, tiny_model_folder: Path) -> None:
+    _, _, chosen = run.selected()
+    trained = finetune_on(run.store, run.config, chosen.key)
+    assert finetune_on(run.store, run.config, chosen.key).hit
+    model = AutoModelForCausalLM.from_pretrained(run.store.fetch("fine-tuned-model", trained.key))
+    before = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    assert not torch.equal(model.lm_head.weight, before.lm_head.weight)
+    assert trained.facts["tokens_per_epoch"] == chosen.facts["tokens"]
+
+
+def test_a_corrupted_embedding_is_refused_by_name(run: Run) -> None:
+    corpus, embeddings = run.embedded()
+    folder = run.store.fetch("embeddings", embeddings[0].key)
+    (folder / "embeddings.safetensors").write_bytes(b"garbage")
+    fresh = Store(run.config.store)
+    with pytest.raises(InputError, match=f"embeddings artifact {embeddings[0].key}: file embeddings.safetensors"):
+        select_informative(fresh, run.config, corpus.key, [outcome.key for outcome in embeddings])

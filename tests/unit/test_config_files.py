@@ -1,0 +1,92 @@
+"""Configuration from YAML, overrides and the commented defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fishersft.config import CurateConfig
+from fishersft.config_files import commented_defaults, load_config
+from fishersft.errors import InputError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text("name: verses\ncorpus:\n  path: verses.txt\nselection:\n  budget: 7\n")
+    return path
+
+
+def test_overrides_win_over_the_file_and_the_file_over_the_defaults(file: Path) -> None:
+    config = load_config(file, ["selection.budget_unit=tokens", "corpus.path=[a.txt, b.txt]", "seed=3"])
+    assert (config.name, config.seed) == ("verses", 3)
+    assert (config.selection.budget, config.selection.budget_unit) == (7, "tokens")
+    assert config.corpus.path == ["a.txt", "b.txt"]
+    assert config.finetune.epochs == CurateConfig.model_validate({"corpus": {"path": "x"}}).finetune.epochs
+
+
+def test_an_override_may_start_a_section_that_the_file_lacks(file: Path) -> None:
+    assert load_config(file, ["finetune.method=lora"]).finetune.method == "lora"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("selection.budget=0", r"selection\.budget: Input should be greater than or equal to 1 \(found 0\)"),
+        ("selection.budgte=5", r"selection\.budgte: no such setting; `fishersft config` lists them"),
+        ("selection.algorithm=magic", r"selection\.algorithm: .*'lazy', 'paper' or 'naive'"),
+        ("name=Bad Name", "name: String should match pattern"),
+        ("selection.budget", "expected SECTION.SETTING=VALUE"),
+        ("name.first=x", "name is not a section"),
+        ("seed=[", "the value is not YAML"),
+    ],
+)
+def test_a_wrong_setting_is_named(file: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(file, [override])
+
+
+def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such file; `fishersft config > none\.yaml` writes one"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "", "a: [", "\x00"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"bad\.yaml: (expected settings|not a readable YAML)"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_a_config_without_a_corpus_says_what_is_required(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text("corpus: {}\n")
+    with pytest.raises(InputError, match=r"corpus\.path: is required"):
+        load_config(tmp_path / "bare.yaml")
+
+
+def test_the_printed_defaults_are_the_defaults_with_every_setting_described() -> None:
+    text = commented_defaults()
+    assert CurateConfig.model_validate(yaml.safe_load(text)) == CurateConfig.model_validate(
+        {"corpus": {"path": "CORPUS.jsonl"}}
+    )
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith("#"):
+            assert lines[number - 1].lstrip().startswith("#"), f"{line!r} has no comment above it"
+
+
+def test_every_field_has_a_title_a_description_and_a_place_in_the_run_form() -> None:
+    schema = CurateConfig.model_json_schema()
+    for section in [schema, *schema["$defs"].values()]:
+        positions = [field["position"] for field in section["properties"].values()]
+        assert positions == list(range(len(positions)))
+        assert all(field.get("title") and field.get("description") for field in section["properties"].values())
+
+
+def test_the_example_configs_are_valid() -> None:
+    examples = list((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+    assert examples
+    for example in examples:
+        load_config(example)
