@@ -8,7 +8,10 @@ from fishersft.config import CurateConfig
 from fishersft.steps.outcome import RunResult
 from fishersft.steps.reporting import BASE, INFORMATIVE, UNIFORM, RunKeys
 from tasks import curation as tasks
+from tasks.logs import shorten_input_errors
 from tasks.ui import show_run
+
+shorten_input_errors()
 
 
 @flow(

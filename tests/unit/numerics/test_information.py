@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_block_adds_less_to_a_larger_set(blocks: list[np.ndarray], lam: float)
     pool = TokenBlocks.from_sequence(blocks)
     last = len(blocks) - 1
     later = [information_gains_along(pool, [*range(k), last], lam)[-1] for k in range(last + 1)]
-    for smaller, larger in zip(later, later[1:], strict=False):
+    for smaller, larger in itertools.pairwise(later):
         assert larger <= smaller * (1 + 1e-9) + 1e-12
 
 
