@@ -191,6 +191,8 @@ def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None
 
     if "budget" not in given:
         raise InputError("--budget is required with token blocks")
+    if output and output.suffix != ".parquet":
+        raise InputError(f"{output}: picks are written as .parquet")
     try:
         settings = SelectionConfig(**given)
     except ValidationError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,9 +74,9 @@ def tiny_model_folder(tmp_path: Path, tiny_llama: LlamaForCausalLM, tokenizer: P
 
 
 @pytest.fixture(scope="session")
-def real_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def real_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store that holds the real SmolLM2, converted once for all tests."""
-    yield str(tmp_path_factory.mktemp("real-store"))
+    return str(tmp_path_factory.mktemp("real-store"))
 
 
 @pytest.fixture(scope="session")

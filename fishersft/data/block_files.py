@@ -55,13 +55,7 @@ def _arrays(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_picks(selection: Selection, path: Path) -> None:
-    """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain (nats), tokens.
-
-    Raises:
-        InputError: the path does not end in .parquet.
-    """
-    if path.suffix != ".parquet":
-        raise InputError(f"{path}: picks are written as .parquet")
+    """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain (nats), tokens."""
     ranks = np.arange(1, len(selection) + 1)
     table = {"rank": ranks, "block": selection.indices, "gain": selection.gains, "tokens": selection.tokens}
     pq.write_table(pa.table(table), path)

@@ -61,10 +61,14 @@ class Manifest(BaseModel):
 
 @dataclass
 class Draft:
-    """An artifact while it is made: write files into `folder`, small results into `facts`."""
+    """An artifact while it is made: write files into `folder`, small results into `facts`.
+
+    `started` is when its making began, by `time.perf_counter()`; set it back where that was before the draft.
+    """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
 
 class Store:
@@ -149,7 +153,6 @@ class Store:
         Raises:
             InputError: the disk is full.
         """
-        started = time.perf_counter()
         scratch = Path(self._root, ".drafts") if self._local else Path(tempfile.gettempdir())
         folder = scratch / f"{kind}-{uuid.uuid4().hex}"
         try:
@@ -167,7 +170,7 @@ class Store:
                 facts=draft.facts,
                 content=content,
                 files=files,
-                seconds=round(time.perf_counter() - started, 3),
+                seconds=round(time.perf_counter() - draft.started, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 code=f"fishersft {package_version('fishersft')}",
             )

@@ -56,20 +56,3 @@ def load_model(folder: Path, dtype: str, device: torch.device, trust_remote_code
         folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
     )
     return model.to(device).eval()
-
-
-def resolve_device(name: str | None) -> torch.device:
-    """The device of that name; for None a GPU if there is one, else the CPU.
-
-    Raises:
-        InputError: the name is not a device, or the device is not there.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r}: expected cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device

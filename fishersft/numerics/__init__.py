@@ -2,6 +2,7 @@
 
 from fishersft.numerics.baselines import uniform
 from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.device import resolve_device
 from fishersft.numerics.information import block_gain, information_gains_along, updated_cholesky
 from fishersft.numerics.intervals import (
     Estimate,
@@ -19,6 +20,7 @@ __all__ = [
     "information_gains_along",
     "perplexity_interval",
     "perplexity_ratio_interval",
+    "resolve_device",
     "select",
     "uniform",
     "updated_cholesky",

@@ -13,6 +13,7 @@ import torch
 
 from fishersft.errors import InputError
 from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.device import resolve_device
 from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
 from fishersft.numerics.lazy import lazy_greedy
 from fishersft.numerics.reference import naive_greedy, paper_greedy
@@ -112,7 +113,7 @@ def select(
             int(budget),
             budget_unit=budget_unit,
             regularization=regularization,
-            device=_device(device),
+            device=resolve_device(device),
             on_progress=on_progress,
         )
     else:
@@ -149,15 +150,3 @@ def _check_arguments(
         raise InputError(f"regularization must be a finite number above 0, not {regularization!r}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise InputError(f"seed must be a whole number, not {seed!r}")
-
-
-def _device(device: torch.device | str | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"there is no device {device!r}; use cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"there is no device {device}; torch sees {torch.cuda.device_count()} GPUs")
-    return chosen

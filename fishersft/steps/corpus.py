@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -44,6 +45,7 @@ def read_corpus(store: Store, config: CurateConfig) -> Outcome:
     Raises:
         InputError: the corpus is missing, empty or malformed.
     """
+    started = time.perf_counter()
     split = read_pool(config.corpus, config.seed)
     slices = shard_boundaries([row.digest for row in split.pool], config.embedding.shard_rows)
     pieces = [split.pool[piece] for piece in slices]
@@ -61,6 +63,7 @@ def read_corpus(store: Store, config: CurateConfig) -> Outcome:
 
     def write(draft: Draft) -> None:
         (draft.folder / "corpus.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
+        draft.started = started
         draft.facts.update(index.counts, shard_keys=shards)
 
     return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write)

@@ -83,7 +83,8 @@ def loaded_tokeniser(folder: Path, max_tokens: int, trust_remote_code: bool) -> 
 @lru_cache(maxsize=1)
 def loaded_model(folder: Path, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
     """The model of a folder, kept for the next call: only for reading from it, never for training."""
-    from fishersft.models.loading import load_model, resolve_device
+    from fishersft.models.loading import load_model
+    from fishersft.numerics import resolve_device
 
     return load_model(folder, dtype, resolve_device(device), trust_remote_code)
 

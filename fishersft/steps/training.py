@@ -27,7 +27,8 @@ def finetune_on(store: Store, config: CurateConfig, selection: str, on_progress:
         import torch
 
         from fishersft.models.finetuning import finetune
-        from fishersft.models.loading import load_model, resolve_device
+        from fishersft.models.loading import load_model
+        from fishersft.numerics import resolve_device
 
         tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
         torch.manual_seed(config.seed)

@@ -91,9 +91,7 @@ def curate(server: PrefectServer, store: Path, output: Path, *overrides: str) ->
     settings = [*SMALL, f"store={store}", f"output={output}", *overrides]
     command = [sys.executable, "-m", "fishersft.cli", "curate", str(EXAMPLE)]
     command += [word for setting in settings for word in ("--set", setting)]
-    return subprocess.run(
-        command, env=server.environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    return subprocess.run(command, env=server.environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,11 @@ def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Brow
     expect(page.get_by_text("fine-tuned-model").first).to_be_visible(timeout=30_000)
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}?tab=TaskRuns")
     expect(page.get_by_text("select by information gain").first).to_be_visible(timeout=30_000)
-    page.goto(f"{url}/v2/artifacts/key/curate-shakespeare-summary")
-    expect(page.get_by_role("heading", name="shakespeare").first).to_be_visible(timeout=30_000)
+    for key, shown in (("summary", "Key numbers"), ("chosen", "gain (nats)"), ("report", "Report")):
+        of_key = {"artifacts": {"key": {"any_": [f"curate-shakespeare-{key}"]}}}
+        artifact = httpx.post(f"{url}/api/artifacts/filter", json=of_key).json()[0]
+        page.goto(f"{url}/v2/artifacts/artifact/{artifact['id']}")
+        expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=30_000)
     page.close()
 
 

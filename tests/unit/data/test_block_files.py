@@ -30,7 +30,7 @@ def test_blocks_are_read_from_npz(tmp_path: Path) -> None:
 
 def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "blocks.npz", values=np.array([{"a": 1}], dtype=object), offsets=np.array([0, 1]))
-    with pytest.raises(InputError, match="not a readable .npz"):
+    with pytest.raises(InputError, match=r"not a readable \.npz"):
         read_blocks(tmp_path / "blocks.npz")
 
 
@@ -54,7 +54,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     write_blocks(BLOCKS, tmp_path / "blocks.safetensors")
     whole = (tmp_path / "blocks.safetensors").read_bytes()
     (tmp_path / "blocks.safetensors").write_bytes(whole[:-8])
-    with pytest.raises(InputError, match="not a readable .safetensors"):
+    with pytest.raises(InputError, match=r"not a readable \.safetensors"):
         read_blocks(tmp_path / "blocks.safetensors")
 
 

@@ -43,9 +43,13 @@ def test_what_was_not_published_is_not_there(store: Store) -> None:
 
 
 def test_an_error_while_making_leaves_no_artifact(store: Store) -> None:
-    with pytest.raises(RuntimeError, match="boom"), store.publish("shard", KEY, {}, {}) as draft:
-        (draft.folder / "rows.txt").write_text("half")
-        raise RuntimeError("boom")
+    def fail_half_way() -> None:
+        with store.publish("shard", KEY, {}, {}) as draft:
+            (draft.folder / "rows.txt").write_text("half")
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        fail_half_way()
     assert store.find("shard", KEY) is None
 
 

@@ -25,7 +25,23 @@ from fishersft.steps.publishing import publish_dataset
 from fishersft.steps.selection import load_picks, picked_rows, select_informative, select_uniform
 from fishersft.steps.training import finetune_on
 
-WORDS = ["shall", "compare", "thee", "summer", "lovely", "temperate", "rough", "winds", "shake", "darling", "buds", "lease", "short", "date", "heaven"]
+WORDS = [
+    "shall",
+    "compare",
+    "thee",
+    "summer",
+    "lovely",
+    "temperate",
+    "rough",
+    "winds",
+    "shake",
+    "darling",
+    "buds",
+    "lease",
+    "short",
+    "date",
+    "heaven",
+]
 
 
 @pytest.fixture

@@ -1,0 +1,122 @@
+"""The command line, without Prefect: embed, select, report, config, and errors without a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fishersft import cli
+from fishersft.config import CurateConfig
+from fishersft.errors import InputError
+from fishersft.numerics import select
+
+
+@pytest.fixture(autouse=True)
+def wide_console(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "console", Console(width=200))
+
+
+def run(*words: str | Path) -> str:
+    done = CliRunner().invoke(cli.app, [str(word) for word in words])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture
+def config_file(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    (tmp_path / "verses.txt").write_text("".join(f"verse {i} of {'may ' * (i % 7 + 1)}\n" for i in range(40)))
+    settings = {
+        "corpus": {"path": str(tmp_path / "verses.txt"), "held_out_fraction": 0.2},
+        "model": {"path": str(tiny_model_folder)},
+        "embedding": {"shard_rows": 12},
+        "selection": {"budget": 5},
+        "store": str(tmp_path / "store"),
+        "output": str(tmp_path / "output"),
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture
+def block_file(tmp_path: Path) -> Path:
+    values = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.savez(tmp_path / "blocks.npz", values=values, offsets=np.arange(0, 61, 3))
+    return tmp_path / "blocks.npz"
+
+
+def test_version_and_help() -> None:
+    assert run("--version").strip() == f"fishersft {version('fishersft')}"
+    help_text = run("--help")
+    assert all(command in help_text for command in ("curate", "embed", "select", "report", "config"))
+
+
+def test_config_prints_yaml_that_is_a_config() -> None:
+    assert CurateConfig.model_validate(yaml.safe_load(run("config"))).selection.budget == 500
+
+
+def test_embed_makes_artifacts_and_finds_them_again(config_file: Path) -> None:
+    first = run("embed", config_file)
+    assert "made" in first and "found" not in first
+    again = run("embed", config_file)
+    assert "found" in again and "made │" not in again
+
+
+def test_select_with_a_config_writes_the_curated_dataset(config_file: Path, tmp_path: Path) -> None:
+    printed = run("select", config_file, "--budget", "7")
+    assert "7 sentences" in printed and f"dataset: {tmp_path}/output/dataset" in printed
+    lines = (tmp_path / "output" / "dataset" / "curated.jsonl").read_text().splitlines()
+    assert [json.loads(line)["fishersft_rank"] for line in lines] == list(range(1, 8))
+
+
+def test_select_with_a_budget_beyond_the_corpus_takes_all_and_says_so(config_file: Path) -> None:
+    assert "all of it was chosen" in run("select", config_file, "--budget", "1000")
+
+
+def test_select_with_blocks_alone_writes_the_same_picks_as_the_library(block_file: Path, tmp_path: Path) -> None:
+    printed = run("select", block_file, "--budget", "9", "--unit", "tokens", "--output", tmp_path / "picks.parquet")
+    assert "3 sentences, 9 tokens" in printed
+    file = np.load(block_file)
+    expected = select(np.split(file["values"], 20), 9, budget_unit="tokens")
+    assert pq.read_table(tmp_path / "picks.parquet")["block"].to_pylist() == expected.indices.tolist()
+
+
+def test_select_takes_an_embeddings_artifact(config_file: Path, tmp_path: Path) -> None:
+    run("embed", config_file)
+    folder = next(tmp_path.glob("store/embeddings/*/*/embeddings.safetensors")).parent
+    assert "2 sentences" in run("select", folder, "--budget", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "--budget is required"),
+        (("--budget", "0"), "budget: Input should be greater than or equal to 1"),
+        (("--budget", "3", "--algorithm", "magic"), "algorithm: Input should be 'lazy', 'paper' or 'naive'"),
+        (("--budget", "3", "--set", "seed=1"), "--set is for a CONFIG.yaml"),
+        (("--budget", "3", "--output", "picks.csv"), r"picks\.csv: picks are written as \.parquet"),
+    ],
+)
+def test_wrong_selection_settings_are_refused(block_file: Path, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run("select", block_file, *words)
+
+
+def test_an_error_is_one_message_without_a_traceback_and_status_2(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fishersft.cli", "embed", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path}/none.yaml: no such file; `fishersft config")
+    assert "Traceback" not in done.stderr
