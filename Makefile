@@ -42,7 +42,7 @@ format: $(STAMP)  ## rewrite in the project's style
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## the figures in docs/benchmarks.md
-	$(BIN)/python benchmarks/select.py
+	$(BIN)/python benchmarks/selection.py
 
 clean:  ## everything that was made here, the demo's artifacts included
 	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
