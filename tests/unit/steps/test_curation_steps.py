@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -175,6 +176,22 @@ def test_the_curated_dataset_has_the_rows_as_they_came_in_with_rank_gain_and_tok
     lines = Path(run.config.output, "dataset", "curated.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [{k: v for k, v in json.loads(line).items() if k not in columns} for line in lines]
     assert rows == picked_rows(run.store, picks)
+
+
+def test_a_store_and_an_output_under_a_url_hold_the_same(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"memory://{tmp_path}"
+    config = run.config.model_copy(update={"store": f"{url}/store", "output": f"{url}/output"})
+    keys = []
+    for place in (run, Run(Store(config.store), config)):
+        corpus, embeddings, chosen = place.selected()
+        publish_dataset(place.store, place.config, corpus.key, chosen.key)
+        keys.append((corpus.key, embeddings, chosen.key))
+    assert keys[0] == keys[1]
+    local = Path(run.config.output, "dataset", "curated.jsonl").read_bytes()
+    assert fsspec.filesystem("memory").cat(f"{tmp_path}/output/dataset/curated.jsonl") == local
 
 
 def test_a_fine_tuned_model_is_kept_and_loads(run: Run, tiny_model_folder: Path) -> None:
