@@ -80,6 +80,8 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     settings = load_config(config, overrides or ())
     corpus, embeddings = _embed(settings)
     _print_outcomes([corpus, *embeddings])
+    for outcome in embeddings:
+        _print_path("blocks", f"{settings.store.rstrip('/')}/embeddings/{outcome.key}")
 
 
 @app.command()
@@ -169,7 +171,7 @@ def _embed(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
 
 def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.steps.outcome import open_store
-    from fishersft.steps.publishing import publish_dataset
+    from fishersft.steps.publishing import output_folder, publish_dataset
     from fishersft.steps.selection import select_informative
 
     corpus, embeddings = _embed(settings)
@@ -182,7 +184,7 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     _print_outcomes([corpus, *embeddings, selection])
     facts = selection.facts
     _print_selection(facts["sentences"], facts["tokens"], facts["information_gain"], facts["exhausted"])
-    _print_path("dataset", f"{settings.output}/dataset")
+    _print_path("dataset", output_folder(settings, "dataset"))
 
 
 def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None) -> None:
@@ -246,6 +248,7 @@ def _print_selection(sentences: int, tokens: int, information_gain: float, exhau
 def _print_run(settings: CurateConfig, result: RunResult) -> None:
     from fishersft.reporting.tables import summary_table
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.publishing import output_folder
     from fishersft.steps.reporting import load_report
 
     run_report = load_report(open_store(settings.store), result.report)
@@ -253,9 +256,9 @@ def _print_run(settings: CurateConfig, result: RunResult) -> None:
     for warning in run_report.warnings:
         console.print(f"[yellow]note:[/] {escape(warning)}")
     console.print(f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found")
-    _print_path("dataset", f"{settings.output}/dataset")
-    _print_path("model", f"{settings.output}/model")
-    _print_path("report", f"{settings.output}/report/index.html")
+    _print_path("dataset", output_folder(settings, "dataset"))
+    _print_path("model", output_folder(settings, "model"))
+    _print_path("report", f"{output_folder(settings, 'report')}/index.html")
 
 
 def _print_path(what: str, path: str) -> None:

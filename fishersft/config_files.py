@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from fishersft.config import CurateConfig
+from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
 
@@ -67,7 +68,11 @@ def _fault(item: ErrorDetails) -> str:
         return f"{name}: is required"
     if item["type"] == "extra_forbidden":
         return f"{name}: no such setting; `fishersft config` lists them"
-    return f"{name}: {item['msg']} (found {item['input']!r})"
+    if item["type"] == "value_error":  # its message says what was found
+        return f"{name}: {item['msg']}"
+    found = item["input"]
+    shown = repr(found) if isinstance(found, int | float) else display_name(str(found))[:80]
+    return f"{name}: {item['msg']} (found {shown})"
 
 
 def _commented(model: type[BaseModel], indent: int) -> Iterator[str]:

@@ -14,32 +14,33 @@ from tasks.ui import show_run
 shorten_input_errors()
 
 
-@flow(
-    name="curate",
-    flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
-)
+@flow(name="curate", flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}")
 def curate(config: CurateConfig) -> RunResult:
     """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
 
     Every step that the store already holds is found there and not computed again. The curated dataset, the
     fine-tuned model and the report go to the config's output.
     """
-    tasks.check_model(config)
+    tasks.check_models(config)
     corpus = tasks.read_corpus(config)
+    model = tasks.prepare_model(config)
 
     shards = corpus.facts["shard_keys"]
     embedded = [tasks.embed_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
     embeddings = [outcome.key for outcome in embedded]
 
     chosen = tasks.select_informative(config, corpus.key, embeddings)
+    tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
 
+    # The base model first: what is wrong with the held-out examples shows before anything is trained.
+    measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
+    written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
     trained = tasks.finetune_on(config, chosen.key, INFORMATIVE)
-    trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM)
-
-    models = {BASE: None, INFORMATIVE: trained.key, UNIFORM: trained_at_random.key}
-    measured = [tasks.measure_likelihood(config, corpus.key, key, method) for method, key in models.items()]
-    written = [tasks.complete_prompts(config, corpus.key, key, method) for method, key in models.items()]
+    trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM, trained.facts["steps_per_epoch"])
+    for method, outcome in ((INFORMATIVE, trained), (UNIFORM, trained_at_random)):
+        measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, method))
+        written.append(tasks.complete_prompts(config, corpus.key, outcome.key, method))
 
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
     against_uniform = tasks.judge_completions(config, by_informative, by_uniform, INFORMATIVE, UNIFORM)
@@ -47,6 +48,7 @@ def curate(config: CurateConfig) -> RunResult:
 
     keys = RunKeys(
         corpus=corpus.key,
+        model=model,
         embeddings=embeddings,
         selection=chosen.key,
         uniform_selection=at_random.key,
@@ -58,12 +60,9 @@ def curate(config: CurateConfig) -> RunResult:
         judgements_base=against_base.key,
     )
     report = tasks.make_report(config, keys)
-    tasks.publish_output(config, keys, report.key)
+    tasks.publish_model_and_report(config, trained.key, report.key)
 
-    steps = [
-        corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written,
-        against_uniform, against_base, report,
-    ]  # fmt: skip
-    result = RunResult(report.key, steps)
+    steps = [corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
+    result = RunResult(report.key, [*steps, against_uniform, against_base, report])
     show_run(config, result)
     return result

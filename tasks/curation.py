@@ -7,16 +7,23 @@ from prefect import get_run_logger, task
 from fishersft.config import CurateConfig
 from fishersft.models.source import find_model
 from fishersft.steps import corpus as corpus_steps
-from fishersft.steps import embedding, evaluation, publishing, reporting, selection, training
+from fishersft.steps import embedding, evaluation, models, publishing, reporting, selection, training
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
 from tasks.progress import Progress
 
 
-@task(task_run_name="check the model")
-def check_model(config: CurateConfig) -> None:
-    """Fails before any work where the config's model is not there."""
+@task(task_run_name="check the models")
+def check_models(config: CurateConfig) -> None:
+    """Fails before any work where the config's model or its judge is not there."""
     find_model(config.model)
+    find_model(evaluation.judge_config(config))
+
+
+@task(task_run_name="prepare the model")
+def prepare_model(config: CurateConfig) -> str:
+    """The model's fingerprint, once it is ready to load."""
+    return models.prepare_model(open_store(config.store), config.model).fingerprint
 
 
 @task(task_run_name="read the corpus")
@@ -45,11 +52,17 @@ def select_uniform(config: CurateConfig, corpus: str, embeddings: list[str], tok
     return _logged(selection.select_uniform(open_store(config.store), config, corpus, embeddings, tokens))
 
 
+@task(task_run_name="publish the dataset")
+def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
+    """The curated dataset → the config's output."""
+    publishing.publish_dataset(open_store(config.store), config, corpus, chosen)
+
+
 @task(task_run_name="fine-tune on {method}")
-def finetune_on(config: CurateConfig, chosen: str, method: str) -> Outcome:
+def finetune_on(config: CurateConfig, chosen: str, method: str, steps_per_epoch: int | None = None) -> Outcome:
     """Selection → fine-tuned model."""
     progress = Progress(f"fine-tuning on {method}", "steps")
-    return _logged(training.finetune_on(open_store(config.store), config, chosen, progress))
+    return _logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
 
 
 @task(task_run_name="measure likelihood of {method}")
@@ -83,10 +96,10 @@ def make_report(config: CurateConfig, keys: RunKeys) -> Outcome:
     return _logged(reporting.make_report(open_store(config.store), config, keys))
 
 
-@task(task_run_name="publish the output")
-def publish_output(config: CurateConfig, keys: RunKeys, report: str) -> None:
-    """The curated dataset, the model and the report → the config's output."""
-    publishing.publish_output(open_store(config.store), config, keys, report)
+@task(task_run_name="publish model and report")
+def publish_model_and_report(config: CurateConfig, trained: str, report: str) -> None:
+    """The fine-tuned model and the report → the config's output."""
+    publishing.publish_model_and_report(open_store(config.store), config, trained, report)
 
 
 def _logged(outcome: Outcome) -> Outcome:

@@ -11,6 +11,7 @@ from fishersft.data.locations import absolute_url
 from fishersft.reporting.tables import chosen_rows, summary_markdown
 from fishersft.reporting.text import markdown
 from fishersft.steps.outcome import RunResult, open_store
+from fishersft.steps.publishing import output_folder
 from fishersft.steps.reporting import load_report
 
 
@@ -21,7 +22,7 @@ def show_run(config: CurateConfig, result: RunResult) -> None:
     create_markdown_artifact(summary_markdown(report), key=f"{prefix}-summary", description=markdown(report.headline))
     create_table_artifact(chosen_rows(report), key=f"{prefix}-chosen", description="The first chosen examples")
     create_table_artifact(_step_rows(result), key=f"{prefix}-steps", description="Found in the store, or made")
-    url = absolute_url(f"{config.output}/report/index.html")
+    url = absolute_url(f"{output_folder(config, 'report')}/index.html")
     create_link_artifact(url, link_text="Report", key=f"{prefix}-report", description="The whole report")
 
 

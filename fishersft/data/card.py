@@ -104,22 +104,42 @@ _READ = f'dataset = load_dataset("{_FOLDER}", split="train")'
 
 
 def _trl(corpus: CorpusConfig, rows: Sequence[dict[str, Any]]) -> str:
-    names = {
-        "text": {corpus.text_field: "text"},
-        "prompt-completion": {corpus.prompt_field: "prompt", corpus.completion_field: "completion"},
-        "messages": {corpus.messages_field: "messages"},
-    }[corpus.example]
-    renamed = {name: own for name, own in names.items() if name != own}
     # TRL tells the kind of example by its columns, so others must not stay.
-    select = f"dataset = dataset.select_columns({list(names)!r})"
-    select += f".rename_columns({renamed!r})" if renamed else ""
-    chat = corpus.example == "messages" or _is_conversational(corpus, rows)
-    config = 'SFTConfig("trained", assistant_only_loss=True)' if chat else 'SFTConfig("trained")'
-    return _fenced(
+    columns = _split_conversations(corpus) if corpus.example == "messages" else _select_columns(corpus)
+    code = _fenced(
         "python",
-        f"{_IMPORT}\nfrom trl import SFTConfig, SFTTrainer\n\n{_READ}\n{select}\n"
-        f'trainer = SFTTrainer("your/model", args={config}, train_dataset=dataset)\n'
+        f"{_IMPORT}\nfrom trl import SFTConfig, SFTTrainer\n\n{_READ}\n{columns}\n"
+        'trainer = SFTTrainer("your/model", args=SFTConfig("trained"), train_dataset=dataset)\n'
         "trainer.train()",
+    )
+    return f"{_LAST_TURN}\n\n{code}" if corpus.example == "messages" else code
+
+
+_LAST_TURN = (
+    "This trains on the last assistant turn of each conversation, with any chat template; to train on all assistant "
+    "turns, as FisherSFT's own fine-tuning does, keep the column of messages under the name `messages` and set "
+    "`assistant_only_loss=True` in `SFTConfig`, with a chat template that has `{% generation %}` markers."
+)
+
+
+def _select_columns(corpus: CorpusConfig) -> str:
+    names = (
+        {corpus.text_field: "text"}
+        if corpus.example == "text"
+        else {corpus.prompt_field: "prompt", corpus.completion_field: "completion"}
+    )
+    renamed = {name: own for name, own in names.items() if name != own}
+    select = f"dataset = dataset.select_columns({list(names)!r})"
+    return select + (f".rename_columns({renamed!r})" if renamed else "")
+
+
+def _split_conversations(corpus: CorpusConfig) -> str:
+    return (
+        "\n\ndef split(row):\n"
+        f"    messages = row[{corpus.messages_field!r}]\n"
+        '    last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")\n'
+        '    return {"prompt": messages[:last], "completion": [messages[last]]}\n\n\n'
+        "dataset = dataset.map(split, remove_columns=dataset.column_names)"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +39,3 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def files_digest(paths: Iterable[Path], root: Path) -> str:
-    """One digest of several files: their paths below `root` and their content."""
-    return digest_of(sorted((path.relative_to(root).as_posix(), file_digest(path)) for path in paths))

@@ -7,7 +7,8 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -40,16 +41,24 @@ class Location:
         """The lower-case file extension, with its dot."""
         return PurePosixPath(self.name).suffix.lower()
 
-    def open(self) -> IO[bytes]:
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
         """The file, open for reading bytes.
 
         Raises:
-            InputError: it cannot be opened.
+            InputError: it cannot be opened, or reading it broke off.
         """
         try:
-            return self.filesystem.open(self.path, "rb")
-        except _remote_errors() as error:
+            file = self.filesystem.open(self.path, "rb")
+        except remote_errors() as error:
             raise InputError(f"cannot read {self.name}: {_reason(error)}") from error
+        with file:
+            try:
+                yield file
+            except remote_errors() as error:
+                raise InputError(
+                    f"reading {self.name} broke off: {_reason(error)}; if the connection was cut, run again"
+                ) from error
 
 
 def expand(path: str | list[str]) -> list[Location]:
@@ -89,7 +98,9 @@ def display_name(path: str) -> str:
     """A path or URL as it may be shown: without user, password and query string."""
     if "://" not in path:
         return path
-    without_user = re.sub(r"://[^/]*@", "://", path)
+    # A password may hold a raw slash. Digits up to a slash are a port, and what follows them is a path.
+    without_password = re.sub(r"://[^:@/\[]*:(?!\d+/)[^@]*@", "://", path)
+    without_user = re.sub(r"://[^/]*@", "://", without_password)
     # Elsewhere than in http, a question mark that is followed by no `=` is a glob's.
     query = r"[?#].*" if path.startswith(("http://", "https://")) else r"\?[^?/]*=.*"
     return re.sub(query, "", without_user)
@@ -162,7 +173,7 @@ def _remote_matches(pattern: str) -> list[Location]:
             found = _visible(names, re.split(r"[*?\[]", path, maxsplit=1)[0].rpartition("/")[0])
     except ImportError as error:
         raise InputError(f"cannot read {shown}: {error}") from error
-    except _remote_errors() as error:
+    except remote_errors() as error:
         raise InputError(f"cannot list {shown}: {_reason(error)}") from error
     except ValueError as error:
         raise InputError(f"{shown} is not a URL that fsspec knows: {display_name(str(error))}") from error
@@ -171,9 +182,14 @@ def _remote_matches(pattern: str) -> list[Location]:
     return _some(locations, shown)
 
 
-def _remote_errors() -> tuple[type[Exception], ...]:
-    """OSError, and errors of the libraries behind fsspec that are none; raised, they are imported."""
-    others = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"))
+def remote_errors() -> tuple[type[Exception], ...]:
+    """OSError, and errors of the libraries behind fsspec and datasets that are none; raised, they are imported."""
+    others = (
+        ("aiohttp", "ClientError"),
+        ("botocore.exceptions", "BotoCoreError"),
+        ("botocore.exceptions", "ClientError"),
+        ("httpx", "HTTPError"),
+    )
     return (OSError, *(getattr(sys.modules[name], kind) for name, kind in others if name in sys.modules))
 
 

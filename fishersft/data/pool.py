@@ -15,6 +15,8 @@ from fishersft.data.readers import ReadCounts, Row, read_rows
 from fishersft.data.rows import decode_row, encode_row
 from fishersft.errors import InputError
 
+_LEAST_HELD_OUT = 2  # below, the evaluation has no interval
+
 
 @dataclass(frozen=True, slots=True)
 class PoolRow:
@@ -65,20 +67,22 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         counts: what the reader counts in; takes up the counts from blank to pool.
 
     Raises:
-        InputError: a row is no example, none is usable, or the pool or the held-out part would be empty.
+        InputError: a row is no example, too few are usable, the pool would be empty, or the held-out part would
+            have fewer than 2 (an interval needs as many).
     """
     distinct = _distinct(rows, config, counts)
     kept = list(distinct) if config.max_rows is None else _sample(distinct, config.max_rows, seed, counts)
-    if len(kept) < 2:
+    if len(kept) <= _LEAST_HELD_OUT:
         raise InputError(_too_few(len(kept), counts))
     shares = [_fraction(seed, "held-out", row.digest) for row in kept]
     held_out = [row for row, share in zip(kept, shares, strict=True) if share < config.held_out_fraction]
     pool = [row for row, share in zip(kept, shares, strict=True) if share >= config.held_out_fraction]
-    if not held_out:
-        least = math.floor(min(shares) * 1000 + 1) / 1000
+    if len(held_out) < _LEAST_HELD_OUT:
+        least = math.floor(sorted(shares)[_LEAST_HELD_OUT - 1] * 1000 + 1) / 1000
         raise InputError(
-            f"corpus.held_out_fraction {config.held_out_fraction} holds out none of the {len(kept)} distinct "
-            f"examples; set it to {least} or more, or add examples"
+            f"corpus.held_out_fraction {config.held_out_fraction} holds out {len(held_out) or 'none'} of the "
+            f"{len(kept)} distinct examples, and intervals need {_LEAST_HELD_OUT}; set it to {least} or more, or add "
+            "examples"
         )
     if not pool:
         most = math.floor(max(shares) * 1000) / 1000
@@ -171,9 +175,10 @@ def _too_few(distinct: int, counts: ReadCounts) -> str:
     read = f"{counts.rows_read} rows read from {', '.join(counts.sources[:3]) or 'no file'}"
     if distinct:
         return (
-            f"the corpus holds one distinct example ({read}, {counts.duplicates} duplicates, "
-            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern); at least 2 "
-            "are needed, one to choose from and one to hold out"
+            f"only {distinct} distinct examples are left of the corpus ({read}, {counts.duplicates} duplicates, "
+            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern, {counts.beyond_max_rows} "
+            f"beyond corpus.max_rows); at least {_LEAST_HELD_OUT + 1} are needed, {_LEAST_HELD_OUT} to hold out and "
+            "one to choose from"
         )
     if not counts.rows_read:
         return f"the corpus is empty: {read}; check corpus.path"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +15,14 @@ from fsspec.core import url_to_fs
 
 from fishersft.config import CorpusConfig
 from fishersft.data.json_files import json_objects
-from fishersft.data.locations import PACKAGE_PREFIX, Location, display_name, expand
+from fishersft.data.locations import PACKAGE_PREFIX, Location, display_name, expand, remote_errors
 from fishersft.data.rows import RESERVED_COLUMNS
 from fishersft.data.text_files import blocks, lines
 from fishersft.errors import InputError
 
 _FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+# Read as lines, these would give rows that look like text and are none.
+_NOT_LINES = (".csv", ".tsv", ".xlsx", ".xls", ".pdf", ".arrow", ".feather", ".zip", ".gz")
 _BATCH_ROWS = 1024
 
 
@@ -62,7 +65,8 @@ def read_rows(config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
         Row: of text, its named groups under `pattern`, otherwise {"text": …}.
 
     Raises:
-        InputError: a path matches nothing, the pattern is not usable, or a row cannot be read.
+        InputError: a path matches nothing, a file's format is not known, the pattern is not usable, a row cannot
+            be read, or reading broke off.
     """
     pattern = _compiled(config)
     for row in _all_rows(config, pattern, counts):
@@ -92,9 +96,9 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
         for path in paths:
             yield from _huggingface_rows(path, config, counts)
         return
-    for location in expand(paths):
+    kinds = [(location, _kind(location, config.format)) for location in expand(paths)]
+    for location, kind in kinds:
         counts.sources.append(location.name)
-        kind = config.format if config.format != "auto" else _FORMATS.get(location.extension, "lines")
         if kind == "lines":
             yield from _text_rows(location, lines(location), pattern, counts)
         elif kind == "blocks":
@@ -102,6 +106,17 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
         else:
             _refuse_pattern(pattern, kind)
             yield from (_json_rows if kind == "jsonl" else _parquet_rows)(location, counts)
+
+
+def _kind(location: Location, configured: str) -> str:
+    if configured != "auto":
+        return configured
+    if location.extension in _NOT_LINES:
+        raise InputError(
+            f"{location.name}: corpus.format auto does not read {location.extension} files; convert it to JSONL or "
+            "Parquet, or set corpus.format: lines to take each of its lines as a text"
+        )
+    return _FORMATS.get(location.extension, "lines")
 
 
 def _refuse_pattern(pattern: re.Pattern[str] | None, kind: str) -> None:
@@ -147,16 +162,25 @@ def _parquet_rows(location: Location, counts: ReadCounts) -> Iterator[Row]:
                     yield Row(data, location.name, number)
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise InputError(
-                f"{location.name} cannot be read as Parquet after row {number}: {error}; is it whole?"
+                f"{location.name} cannot be read as Parquet after row {number}: {display_name(str(error))}; "
+                "is it whole? If the connection was cut, run again"
             ) from error
 
 
 def _huggingface_rows(path: str, config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
     source = f"{display_name(path)}[{config.split}]"
     counts.sources.append(source)
-    for number, data in enumerate(_dataset(path, config), 1):
-        counts.rows_read += 1
-        yield Row(dict(data), source, number)
+    dataset, number = _dataset(path, config), 0
+    try:
+        for data in dataset:
+            number += 1
+            counts.rows_read += 1
+            yield Row(dict(data), source, number)
+    except _dataset_errors() as error:
+        raise InputError(
+            f"the dataset {source} cannot be read after row {number}: {_cause(error)}; check its files, or run again "
+            "if the connection was cut"
+        ) from error
 
 
 def _dataset(path: str, config: CorpusConfig) -> Iterable[dict[str, Any]]:
@@ -169,11 +193,25 @@ def _dataset(path: str, config: CorpusConfig) -> Iterable[dict[str, Any]]:
         # From the hub all rows are downloaded once, and the next run finds them in the library's cache.
         # A folder is there already; streaming saves the copy in that cache.
         return datasets.load_dataset(path, name=config.subset, split=config.split, streaming=os.path.isdir(path))
-    except (datasets.exceptions.DatasetsError, ImportError, OSError, ValueError, KeyError) as error:
+    except _dataset_errors() as error:
         raise InputError(
             f"the dataset {display_name(path)} cannot be loaded with corpus.subset {config.subset!r} and "
-            f"corpus.split {config.split!r}: {error}"
+            f"corpus.split {config.split!r}: {_cause(error)}"
         ) from error
+
+
+def _dataset_errors() -> tuple[type[Exception], ...]:
+    """What datasets raises where files are broken, missing or out of reach: its readers' own errors, mostly."""
+    from datasets.exceptions import DatasetsError
+
+    # ValueError: also those of pandas' and Arrow's readers. EOFError and zlib.error: a compressed file cut short.
+    broken = (pa.ArrowException, ValueError, KeyError, EOFError, zlib.error)
+    return (DatasetsError, ImportError, *broken, *remote_errors())
+
+
+def _cause(error: Exception) -> str:
+    """Why, in short: a DatasetGenerationError itself says only that there was an error."""
+    return display_name(str(error.__cause__ or error))
 
 
 def _is_saved_dataset(path: str) -> bool:

@@ -11,6 +11,7 @@ Two writers of the same key never mix their files, because each manifest points 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from fishersft.data.keys import digest_of, file_digest
+from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
 MANIFEST_FORMAT = 1
@@ -77,11 +79,13 @@ class Store:
     Args:
         url: a folder, or any fsspec URL such as `s3://bucket/prefix`. Credentials and endpoints come from the
             places that fsspec and its filesystems read (environment, profiles), never from here.
+
+    Raises:
+        InputError: the URL's protocol is not known, or the path is a file.
     """
 
     def __init__(self, url: str):
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._root = str(root).rstrip("/")
+        self._fs, self._root = _filesystem(url)
         self._local = isinstance(self._fs, LocalFileSystem)
         self._verified: dict[str, Path] = {}
 
@@ -155,6 +159,12 @@ class Store:
         """
         scratch = Path(self._root, ".drafts") if self._local else Path(tempfile.gettempdir())
         folder = scratch / f"{kind}-{uuid.uuid4().hex}"
+        with clear_disk_errors(f"{kind} artifact {key}"):
+            yield from self._publish(folder, kind, key, params, inputs)
+
+    def _publish(
+        self, folder: Path, kind: str, key: str, params: dict[str, Any], inputs: dict[str, Any]
+    ) -> Iterator[Draft]:
         try:
             folder.mkdir(parents=True)
             draft = Draft(folder)
@@ -175,13 +185,6 @@ class Store:
                 code=f"fishersft {package_version('fishersft')}",
             )
             self._put_bytes(self._path(kind, key, "manifest.json"), manifest.model_dump_json(indent=1).encode())
-        except (OSError, SafetensorError) as error:
-            if not is_disk_full(error):
-                raise
-            raise InputError(
-                f"no space left on the disk while writing {kind} artifact {key} (scratch folder {scratch}); free "
-                "some space or choose another store, then run again: finished artifacts are kept"
-            ) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -228,17 +231,59 @@ class Store:
 
 
 def put_folder(folder: Path, url: str) -> None:
-    """Copies the files of a local folder to a folder or fsspec URL, over what is there under the same names."""
-    fs, root = fsspec.core.url_to_fs(url)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        target = f"{str(root).rstrip('/')}/{path.relative_to(folder).as_posix()}"
-        fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-        fs.put_file(str(path), target)
+    """Makes a folder or fsspec URL hold the files of a local folder, and no file that an earlier call left there.
+
+    Which files it wrote stands in `.fishersft.json` beside them; others are not touched.
+
+    Raises:
+        InputError: the disk is full, or the place is not a folder.
+    """
+    fs, root = _filesystem(url)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    listing = f"{root}/.fishersft.json"
+    with clear_disk_errors(url):
+        before = json.loads(fs.cat_file(listing)) if fs.exists(listing) else []
+        for name in names:
+            target = f"{root}/{name}"
+            fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            fs.put_file(str(folder / name), target)
+        for name in sorted(set(before) - set(names)):
+            if fs.exists(f"{root}/{name}"):
+                fs.rm_file(f"{root}/{name}")
+        fs.pipe_file(listing, json.dumps(names).encode())
 
 
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error says that the device has no space left; safetensors reports that in its text alone."""
-    return getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error)
+@contextmanager
+def clear_disk_errors(what: str) -> Iterator[None]:
+    """Turns a full disk, or a file where a folder should be, while writing `what` into one clear error.
+
+    Raises:
+        InputError: one of the two happened.
+    """
+    try:
+        yield
+    except (NotADirectoryError, FileExistsError) as error:
+        raise InputError(f"cannot write {what}: {error.filename} is a file, not a folder; choose another") from error
+    except (OSError, SafetensorError) as error:
+        # safetensors tells the errno in its text alone
+        if getattr(error, "errno", None) != errno.ENOSPC and f"os error {errno.ENOSPC}" not in str(error):
+            raise
+        raise InputError(
+            f"no space left on the disk while writing {what}; free some space, or choose another store and output, "
+            "then run again: finished artifacts are kept"
+        ) from error
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except ValueError as error:
+        raise InputError(
+            f"{display_name(url)}: expected a folder or a URL such as s3://bucket/prefix: {error}"
+        ) from error
+    except ImportError as error:
+        raise InputError(f"{display_name(url)}: {error}; for s3:// pip install 'fishersft[s3]'") from error
+    return fs, str(root).rstrip("/")
 
 
 def _entries(folder: Path) -> list[FileEntry]:

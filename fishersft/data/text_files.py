@@ -15,7 +15,7 @@ def lines(location: Location) -> Iterator[tuple[int, str]]:
     """(1-based number, line without its line end).
 
     Raises:
-        InputError: the file is not valid UTF-8, naming line and byte.
+        InputError: the file is not valid UTF-8, naming line and byte; or reading it broke off.
     """
     for number, (start, raw) in enumerate(_raw_lines(location), 1):
         try:
@@ -30,7 +30,7 @@ def blocks(location: Location) -> Iterator[tuple[int, str]]:
     """(1-based number of its first line, the lines up to a blank one, each without trailing whitespace).
 
     Raises:
-        InputError: the file is not valid UTF-8, naming line and byte.
+        InputError: the file is not valid UTF-8, naming line and byte; or reading it broke off.
     """
     first, block = 0, list[str]()
     for number, line in lines(location):
@@ -49,7 +49,7 @@ def chunks(location: Location) -> Iterator[str]:
     """The text in pieces of about 1 MiB, for formats that lines mean nothing to.
 
     Raises:
-        InputError: the file is not valid UTF-8, naming line and byte.
+        InputError: the file is not valid UTF-8, naming line and byte; or reading it broke off.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     line, start = 1, 0

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from fishersft.errors import InputError
 from fishersft.models.forward import batches_by_tokens, last_hidden_states, token_nll
 from fishersft.models.tokenising import Tokenised
 
@@ -26,7 +27,11 @@ def sentence_nll(
         sentences: each with at least one loss position.
         batch_tokens: tokens a forward pass, padding included.
         on_progress: called with (sentences done, sentences in all).
+
+    Raises:
+        InputError: the model changes its logits after the LM head in a way that is not known here.
     """
+    _check_logits(model, sentences[0])
     result = np.zeros(len(sentences))
     done = 0
     for batch in batches_by_tokens([len(sentence.input_ids) for sentence in sentences], batch_tokens):
@@ -41,6 +46,21 @@ def sentence_nll(
         if on_progress:
             on_progress(done, len(sentences))
     return result
+
+
+@torch.inference_mode()
+def _check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
+    """Some architectures scale their logits; a likelihood without that would be silently wrong."""
+    ids = torch.tensor([sentence.input_ids], device=model.device)
+    with_model = torch.nn.functional.cross_entropy(
+        model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none"
+    )
+    with_head = token_nll(model, last_hidden_states(model, [sentence])[0, :-1], ids[0, 1:])
+    if not torch.allclose(with_model, with_head, rtol=0.05, atol=0.05):
+        raise InputError(
+            f"{type(model).__name__} changes its logits after the LM head in a way that FisherSFT does not know, so "
+            "its likelihoods cannot be measured; use another model"
+        )
 
 
 def complete(

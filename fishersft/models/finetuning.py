@@ -32,18 +32,15 @@ class TrainingRecord:
 class TokenBatches:
     """Batches of indices, reshuffled each epoch, that hold nearly equal numbers of loss tokens.
 
-    Training sets with the same number of tokens so take the same number of optimiser steps, however long their
-    sentences are.
-
     Args:
         lengths: loss tokens of each sentence.
-        batch_tokens: loss tokens a batch, on average.
+        count: how many batches; at most one a sentence.
         seed: of the order.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_tokens: int, seed: int):
+    def __init__(self, lengths: Sequence[int], count: int, seed: int):
         self._lengths = list(lengths)
-        self._count = max(1, min(len(lengths), round(sum(lengths) / batch_tokens)))
+        self._count = max(1, min(len(lengths), count))
         self._generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
@@ -96,6 +93,7 @@ def finetune(
     config: FinetuneConfig,
     folder: Path,
     *,
+    steps_per_epoch: int | None = None,
     mixed_precision: bool = False,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -108,6 +106,8 @@ def finetune(
         sentences: the training set; the loss counts their loss positions.
         config: method, epochs, learning rate, tokens a step.
         folder: where model and tokenizer go.
+        steps_per_epoch: optimiser steps an epoch, so that two trainings on as many tokens take as many; None: as
+            many as the tokens fill at `config.batch_tokens` each. At most one a sentence.
         mixed_precision: compute in bfloat16, keep the weights in float32.
         seed: of the order of the sentences and of LoRA's initial weights.
         on_progress: called with (optimiser steps done, steps in all).
@@ -124,6 +124,7 @@ def finetune(
         {"input_ids": [s.input_ids for s in trainable], "labels": [s.labels for s in trainable]}
     )
     lengths = [sentence.loss_tokens for sentence in trainable]
+    steps_per_epoch = steps_per_epoch or round(sum(lengths) / config.batch_tokens)
     trainer = _TokenBatchTrainer(
         model=model,
         processing_class=tokenizer,
@@ -132,7 +133,7 @@ def finetune(
         peft_config=LoraConfig(r=config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
         if config.method == "lora"
         else None,
-        batches=TokenBatches(lengths, config.batch_tokens, seed),
+        batches=TokenBatches(lengths, steps_per_epoch, seed),
         callbacks=[_ProgressCallback(on_progress)] if on_progress else None,
     )
     trainer.remove_callback(PrinterCallback)  # progress is ours to show

@@ -19,6 +19,7 @@ from fishersft.models.forward import batches_by_tokens, last_hidden_states
 from fishersft.models.tokenising import Tokenised
 
 _TAG = re.compile(r"<(?=\s*/?\s*text_?[12])", re.IGNORECASE)
+_SPARE = 16  # tokens: cut texts may take a few more when they are put together
 
 
 def judge_prompt(first: str, second: str, task: str) -> str:
@@ -38,21 +39,28 @@ class LocalJudge:
         model: in evaluation mode.
         tokenizer: the model's; its chat template is used where it has one.
         task: what the texts should be fluent examples of.
-        max_tokens: prompts longer than this are an error, not cut: a cut prompt would lose the question.
+        max_tokens: the judge's context. Texts that do not fit lose their beginning, both at the same length.
+
+    Attributes:
+        tokens_read: tokens of all prompts so far.
 
     Raises:
-        InputError: the tokenizer does not write "1" and "2" as one token each.
+        InputError: the tokenizer does not end "1" and "2" with different tokens, or the context is too short.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, max_tokens: int):
         self._model = model
         self._tokenizer: Any = tokenizer
         self._task = task
-        self._max_tokens = max_tokens
-        answers = [self._tokenizer(digit, add_special_tokens=False)["input_ids"] for digit in "12"]
-        if any(len(ids) != 1 for ids in answers) or answers[0] == answers[1]:
-            raise InputError('this judge\'s tokenizer does not write "1" and "2" as one token each; name another judge')
-        self._answers = torch.tensor([ids[0] for ids in answers])
+        self.tokens_read = 0
+        one, two = (self._tokenizer(digit, add_special_tokens=False)["input_ids"] for digit in "12")
+        if one[:-1] != two[:-1] or one[-1] == two[-1]:
+            raise InputError('this judge\'s tokenizer does not tell "1" from "2" by one token; name another judge')
+        self._answers = torch.tensor([one[-1], two[-1]])
+        spare = max_tokens - len(self._tokens(judge_prompt("", "", task)).input_ids) - _SPARE
+        self._text_tokens = spare // 2
+        if self._text_tokens < 1:
+            raise InputError(f"the judge's context of {max_tokens} tokens is too short for its question; name another")
 
     @torch.inference_mode()
     def second_preferred(
@@ -61,15 +69,11 @@ class LocalJudge:
         batch_tokens: int,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        """For each (first, second) pair log P("2") - log P("1"): float64 (pairs,); above 0 the second is preferred.
-
-        Raises:
-            InputError: a prompt is longer than the judge's context.
-        """
+        """For each (first, second) pair log P("2") - log P("1"): float64 (pairs,); above 0 the second is preferred."""
         prompts = [
-            self._tokens(judge_prompt(self._disarmed(first), self._disarmed(second), self._task))
-            for first, second in pairs
+            self._tokens(judge_prompt(self._fitted(first), self._fitted(second), self._task)) for first, second in pairs
         ]
+        self.tokens_read += sum(len(prompt.input_ids) for prompt in prompts)
         margins = np.zeros(len(pairs))
         done = 0
         head: Any = self._model.get_output_embeddings()
@@ -84,11 +88,12 @@ class LocalJudge:
                 on_progress(done, len(pairs))
         return margins
 
-    def _disarmed(self, text: str) -> str:
-        """The text without the tokenizer's special tokens, which could end the judge's turn."""
+    def _fitted(self, text: str) -> str:
+        """The text without the tokenizer's special tokens, which could end the judge's turn, cut to what fits."""
         for token in self._tokenizer.all_special_tokens:
             text = text.replace(token, " ")
-        return text
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return text if len(ids) <= self._text_tokens else self._tokenizer.decode(ids[-self._text_tokens :])
 
     def _tokens(self, prompt: str) -> Tokenised:
         if self._tokenizer.chat_template:
@@ -98,11 +103,6 @@ class LocalJudge:
             )
         else:
             ids = self._tokenizer(prompt + "\nAnswer: ")["input_ids"]
-        if len(ids) > self._max_tokens:
-            raise InputError(
-                f"a judge's prompt has {len(ids)} tokens, its context {self._max_tokens}; lower "
-                "evaluation.new_tokens or name a judge with a longer context"
-            )
         return Tokenised(ids, [False] * len(ids), truncated=False)
 
 

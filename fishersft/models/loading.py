@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -33,9 +34,14 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     """The tokenizer in a model folder, padding with its end-of-text token where it has no padding token.
 
     Raises:
-        InputError: it has neither a padding nor an end-of-text token.
+        InputError: there is none, or it has no end-of-text token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the model in {folder.name}: its tokenizer does not load: {error}; save it into the folder, too"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer in {folder.name} has no end-of-text token; set eos_token in its config")
     if tokenizer.pad_token_id is None:
@@ -51,8 +57,14 @@ def load_model(folder: Path, dtype: str, device: torch.device, trust_remote_code
         dtype: "float32" or "bfloat16", the type of the weights in memory.
         device: where the weights go.
         trust_remote_code: run code that the folder carries; only when the user asked for it.
+
+    Raises:
+        InputError: the files are damaged, or need code that is not trusted.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
-    )
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"the model in {folder.name} does not load: {error}") from error
     return model.to(device).eval()

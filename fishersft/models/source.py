@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from fishersft.config import ModelConfig
-from fishersft.data.keys import file_digest, files_digest
+from fishersft.data.keys import digest_of, file_digest
 from fishersft.data.locations import package_file
 from fishersft.errors import InputError
 
@@ -42,7 +43,7 @@ def find_model(config: ModelConfig) -> ModelSource:
     if path.is_dir():
         return _folder(path, name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf"):
-        raise InputError(f"model {name}: there is no such file or folder; check model.path")
+        raise InputError(f"model {name}: there is no such file or folder; check its path")
     return _folder(_hub_snapshot(name, config.revision), name)
 
 
@@ -54,7 +55,7 @@ def _gguf_file(path: Path) -> ModelSource:
             f"model {path.name}: expected a GGUF file or a folder with config.json and *.safetensors, "
             f"found a file that starts with {magic!r}"
         )
-    return ModelSource(path, file_digest(path))
+    return ModelSource(path, _remembered_digest(path))
 
 
 def _folder(path: Path, name: str) -> ModelSource:
@@ -66,7 +67,18 @@ def _folder(path: Path, name: str) -> ModelSource:
             "(pickled weights are not loaded: they can run code)"
         )
     files = {file for pattern in _MODEL_FILES for file in path.glob(pattern)}
-    return ModelSource(path, files_digest(files, path))
+    return ModelSource(path, digest_of(sorted((file.name, _remembered_digest(file)) for file in files)))
+
+
+def _remembered_digest(path: Path) -> str:
+    """The file's sha256, read again only when its size or its time of change is another."""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
 
 
 def _hub_snapshot(name: str, revision: str | None) -> Path:
@@ -79,5 +91,5 @@ def _hub_snapshot(name: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise InputError(
             f"model {name}: neither a local path nor to be had from the Hugging Face hub "
-            f"({type(error).__name__}); check model.path and model.revision, the network, and whether it needs a login"
+            f"({type(error).__name__}); check its name and revision, the network, and whether it needs a login"
         ) from error

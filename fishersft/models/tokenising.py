@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fishersft.data.examples import Conversation, Example, Message, PromptCompletion
@@ -75,19 +77,19 @@ class SentenceTokeniser:
         mask = [False, *mask[1:]]  # nothing predicts the first token
         return Tokenised(ids[cut], mask[cut], truncated=len(ids) > self.max_tokens)
 
-    def prompt_ids(self, example: Example, text_prompt_tokens: int) -> list[int] | None:
+    def prompt_ids(self, example: Example, text_prompt_tokens: int, most: int) -> list[int] | None:
         """The tokens before what a model is asked to write; None where the sentence is too short for that.
 
         For text: its first `text_prompt_tokens` tokens, of sentences that have more. For a prompt and completion:
-        the prompt. For a conversation: all before the last assistant turn.
+        the prompt. For a conversation: all before the last assistant turn. At most the last `most` tokens of it.
         """
         if isinstance(example, Conversation):
             last = max(i for i, message in enumerate(example.messages) if message.role == "assistant")
-            return self._template(example.messages[:last], add_generation_prompt=True)[-self.max_tokens :] or None
+            return self._template(example.messages[:last], add_generation_prompt=True)[-most:] or None
         if isinstance(example, PromptCompletion):
-            return self.tokenizer(example.prompt)["input_ids"][-self.max_tokens :] or None
+            return self.tokenizer(example.prompt)["input_ids"][-most:] or None
         ids = self.tokenizer(example.text)["input_ids"]
-        return ids[:text_prompt_tokens] if len(ids) > text_prompt_tokens else None
+        return ids[:text_prompt_tokens][-most:] if len(ids) > text_prompt_tokens else None
 
     def _prompt_completion(self, prompt: str, completion: str) -> tuple[list[int], list[bool]]:
         encoded = self.tokenizer(prompt + completion, return_offsets_mapping=True)
@@ -101,15 +103,24 @@ class SentenceTokeniser:
         for turn, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            before = self._template(messages[:turn], add_generation_prompt=True)
+            before = self._before(messages, turn)
             through = self._template(messages[: turn + 1])
             if ids[: len(before)] != before or ids[: len(through)] != through:
                 raise InputError(
                     "the tokenizer's chat template rewrites earlier turns, so the assistant's tokens cannot be told "
-                    "apart; use a template that only appends"
+                    f"apart in the conversation that begins {_beginning(messages)}; use a template that only appends"
                 )
             mask[len(before) : len(through)] = [True] * (len(through) - len(before))
         return ids, mask
+
+    def _before(self, messages: Sequence[Message], turn: int) -> list[int]:
+        """The tokens before an assistant's content."""
+        if turn:
+            return self._template(messages[:turn], add_generation_prompt=True)
+        # Nothing precedes the turn but what the template writes by itself: all that does not depend on the content.
+        one, other = (self._template([Message("assistant", content)]) for content in ("a", "b"))
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+        return [token for token, _ in same]
 
     def _template(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[int]:
         if not self.tokenizer.chat_template:
@@ -119,9 +130,19 @@ class SentenceTokeniser:
             )
         if not messages:
             return []
-        return self.tokenizer.apply_chat_template(
-            [asdict(message) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-            tokenize=True,
-            return_dict=False,
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                [asdict(message) for message in messages],
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=False,
+            )
+        except TemplateError as error:
+            raise InputError(
+                f"the tokenizer's chat template refuses the conversation that begins {_beginning(messages)}: {error}; "
+                "leave it out or bring its roles into the order that the template wants"
+            ) from error
+
+
+def _beginning(messages: Sequence[Message]) -> str:
+    return f"{messages[0].role}: {messages[0].content[:60]!r}"

@@ -14,9 +14,9 @@ _CORPUS_FACTS = (
     ("unmatched", "Unmatched", "did not match the configured pattern: left out"),
     ("duplicates", "Duplicates", "exact copies of an earlier row: left out"),
     ("beyond_max_rows", "Over the limit", "not in the sample that the configuration asks for"),
-    ("without_loss", "Without loss", "no token that the loss would count: left out"),
     ("held_out", "Held out", "set aside for evaluation, never chosen or trained on"),
     ("pool", "Pool", "what the selections chose from"),
+    ("without_loss", "Without loss", "part of the pool, but with no token that the loss counts: never chosen"),
     ("truncated", "Cut", "longer than the model takes: cut to fit, and still used"),
 )
 
@@ -91,11 +91,13 @@ def comparisons(report: RunReport) -> Sheet:
 
 def win_rates(report: RunReport) -> Sheet:
     """What the judge preferred, each pair with its position bias, verdict and budget."""
+    any_identical = any(item.identical for item in report.win_rates)
     rows = [
         Row(
             (item.method, item.other),
             (
                 f"{item.wins:,}, {item.losses:,}, {item.ties:,}",
+                *([count(item.identical)] if any_identical else []),
                 interval(item.rate),
                 interval(item.first_chosen),
                 item.verdict,
@@ -107,12 +109,13 @@ def win_rates(report: RunReport) -> Sheet:
     columns = (
         "Pair",
         "Wins, losses, ties",
+        *(["Identical"] if any_identical else []),
         "Win rate [interval]",
         "First shown is chosen",
         "Verdict",
         "Compared at",
     )
-    return Sheet("What the judge preferred", columns, rows, words=columns[4:])
+    return Sheet("What the judge preferred", columns, rows, words=columns[-2:])
 
 
 def lengths(report: RunReport) -> Sheet:

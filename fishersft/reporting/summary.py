@@ -45,7 +45,6 @@ class SelectionFacts(_Facts):
     information_gain: list[float]
     tokens: list[int]
     lengths: list[int]
-    note: str = ""
 
 
 class ChosenRow(_Facts):
@@ -91,7 +90,10 @@ class Comparison(_Facts):
 
 
 class WinRate(_Facts):
-    """Method against other before the judge, both orders each; a tie (orders disagree) counts one half."""
+    """Method against other before the judge, both orders each; a tie (orders disagree) counts one half.
+
+    `identical` counts the pairs whose two texts were the same: they are not judged and not in `prompts`.
+    """
 
     method: str
     other: str
@@ -99,6 +101,7 @@ class WinRate(_Facts):
     wins: int
     losses: int
     ties: int
+    identical: int = 0
     rate: Interval
     first_chosen: Interval
     verdict: str

@@ -7,6 +7,8 @@ from fishersft.data.block_files import EMBEDDINGS_FILE, write_blocks
 from fishersft.data.examples import Example
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
+from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import shard_examples
 from fishersft.steps.models import PreparedModel, loaded_model, loaded_tokeniser, most_tokens, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
@@ -27,10 +29,11 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
     def write(draft: Draft) -> None:
         from fishersft.models.embedding import embed
 
-        tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
+        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
-        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
         blocks = embed(loaded, sentences, config.embedding.batch_tokens, on_progress)
+        _check_finite(blocks, examples)
         write_blocks(blocks, draft.folder / EMBEDDINGS_FILE)
         draft.facts.update(
             sentences=len(sentences),
@@ -53,3 +56,13 @@ def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, i
 def examples_digest(examples: list[Example]) -> str:
     """One digest of examples in their order."""
     return digest_of([example.digest for example in examples])
+
+
+def _check_finite(blocks: TokenBlocks, examples: list[Example]) -> None:
+    """Names the first example that the model answered with NaN or infinity."""
+    for block, example in zip(blocks, examples, strict=True):
+        if not block.isfinite().all():
+            raise InputError(
+                f"the model gives NaN or infinity for the example {example.canonical()[:100]}…; try the other "
+                "model.dtype, or leave the row out"
+            )

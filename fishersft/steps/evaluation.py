@@ -35,13 +35,14 @@ def measure_likelihood(
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import sentence_nll
 
-        tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
+        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [s for s in (tokeniser(example) for example in examples) if s.loss_tokens]
-        if not sentences:
+        if len(sentences) < 2:
             raise InputError(
-                "no held-out example has a token that the loss counts; check corpus.example and its fields"
+                f"{len(sentences)} of {len(examples)} held-out examples have a token that the loss counts, and an "
+                "interval needs 2; check corpus.example and its fields, or raise corpus.held_out_fraction"
             )
-        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
         nll = sentence_nll(loaded, sentences, config.embedding.batch_tokens, on_progress)
         tokens = [sentence.loss_tokens for sentence in sentences]
         table = pa.table({"nll": pa.array(nll, pa.float64()), "tokens": pa.array(tokens, pa.int64())})
@@ -65,19 +66,26 @@ def complete_prompts(
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import complete
 
-        tokeniser = loaded_tokeniser(base.folder, most_tokens(base, config.model), config.model.trust_remote_code)
-        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens) for example in examples)
+        tokeniser = loaded_tokeniser(base, most_tokens(base, config.model), config.model.trust_remote_code)
+        most = base.context - settings.new_tokens
+        if most < 1:
+            raise InputError(
+                f"evaluation.new_tokens {settings.new_tokens} leaves no room for a prompt in the model's context of "
+                f"{base.context} tokens; lower it"
+            )
+        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in examples)
         prompts = [ids for ids in candidates if ids][: settings.prompts]
         if not prompts:
             raise InputError(
                 f"no held-out example is longer than {settings.prompt_tokens} tokens, so none gives a prompt; "
                 "lower evaluation.prompt_tokens"
             )
-        loaded = loaded_model(model.folder, config.model.dtype, config.device, config.model.trust_remote_code)
+        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
         texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, on_progress=on_progress)
         shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
         pq.write_table(pa.table({"prompt": shown, "completion": texts}), draft.folder / "generations.parquet")
-        draft.facts.update(prompts=len(prompts))
+        tokens = sum(map(len, prompts)) + sum(len(tokeniser.tokenizer(text)["input_ids"]) for text in texts)
+        draft.facts.update(prompts=len(prompts), tokens=tokens)
 
     params = {
         **tokenising_params(base, config),
@@ -92,36 +100,45 @@ def complete_prompts(
     return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write)
 
 
+def judge_config(config: CurateConfig) -> ModelConfig:
+    """The model that judges: the one that `evaluation.judge` names, or the base model."""
+    if config.evaluation.judge is None:
+        return config.model
+    return config.model.model_copy(update={"path": config.evaluation.judge, "revision": None, "max_tokens": None})
+
+
 def judge_completions(
     store: Store, config: CurateConfig, generations: str, other: str, on_progress: OnProgress = None
 ) -> Outcome:
     """A judge compares two sets of completions in both orders: an artifact of kind "judgements".
 
-    Its table has, for each prompt, log P("2") - log P("1") with the first set's text first, and with it second.
-    The judge sees prompt and completion as one text, and no method's name.
+    Its table has, for each prompt, log P("2") - log P("1") with the first set's text first, and with it second, and
+    whether both texts are the same, which leaves nothing to judge. The judge sees prompt and completion as one text,
+    and no method's name.
     """
-    judge_config = ModelConfig(
-        path=config.evaluation.judge or config.model.path,
-        revision=None if config.evaluation.judge else config.model.revision,
-        dtype=config.model.dtype,
-        trust_remote_code=config.model.trust_remote_code,
-    )
-    judge = prepare_model(store, judge_config)
+    settings = judge_config(config)
+    judge = prepare_model(store, settings)
 
     def write(draft: Draft) -> None:
         from fishersft.models.judging import LocalJudge
 
-        tokeniser = loaded_tokeniser(judge.folder, judge.context, judge_config.trust_remote_code)
-        loaded = loaded_model(judge.folder, judge_config.dtype, config.device, judge_config.trust_remote_code)
+        tokeniser = loaded_tokeniser(judge, judge.context, settings.trust_remote_code)
+        loaded = loaded_model(judge, settings.dtype, config.device, settings.trust_remote_code)
         first, second = _texts(store, generations), _texts(store, other)
         local_judge = LocalJudge(loaded, tokeniser.tokenizer, config.evaluation.task, judge.context)
         pairs = [*zip(first, second, strict=True), *zip(second, first, strict=True)]
         margins = local_judge.second_preferred(pairs, config.embedding.batch_tokens, on_progress)
-        table = pa.table({"margin": pa.array(margins[: len(first)]), "swapped_margin": pa.array(margins[len(first) :])})
+        table = pa.table(
+            {
+                "margin": pa.array(margins[: len(first)]),
+                "swapped_margin": pa.array(margins[len(first) :]),
+                "identical": [text == other_text for text, other_text in zip(first, second, strict=True)],
+            }
+        )
         pq.write_table(table, draft.folder / "judgements.parquet")
-        draft.facts.update(prompts=len(first))
+        draft.facts.update(prompts=len(first), tokens=local_judge.tokens_read)
 
-    params = {"task": config.evaluation.task, "dtype": judge_config.dtype}
+    params = {"task": config.evaluation.task, "dtype": settings.dtype}
     inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
     return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write)
 

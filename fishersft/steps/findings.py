@@ -51,11 +51,15 @@ def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
     from fishersft.models.judging import verdicts
 
     columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
-    margins, swapped = np.array(columns["margin"]), np.array(columns["swapped_margin"])
+    differ = ~np.array(columns["identical"])
+    margins, swapped = np.array(columns["margin"])[differ], np.array(columns["swapped_margin"])[differ]
     scores = verdicts(margins, swapped)
-    rate = _interval(wilson_interval(float(scores.sum()), len(scores)))
-    first = _interval(wilson_interval(float((margins < 0).sum() + (swapped < 0).sum()), 2 * len(scores)))
-    if rate.low > 0.5:
+    rate = _share(scores)
+    # How often the first text was named, a pair at a time: its two answers are not independent. 0 is undecided.
+    first = _share((2 - np.sign(margins) - np.sign(swapped)) / 4)
+    if not len(scores):
+        verdict = f"{method} and {other} wrote the same, so there was nothing to judge"
+    elif rate.low > 0.5:
         verdict = f"the judge prefers {method} to {other}"
     elif rate.high < 0.5:
         verdict = f"the judge prefers {other} to {method}"
@@ -70,20 +74,30 @@ def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
         ties=int((scores == 0.5).sum()),
         rate=rate,
         first_chosen=first,
+        identical=int((~differ).sum()),
         verdict=verdict,
     )
 
 
 def judge_warning(rates: list[WinRate]) -> str | None:
     """A warning when the judge mostly went by the place of a text; None when it did not."""
-    trials = sum(2 * rate.prompts for rate in rates)
-    first = sum(rate.first_chosen.value * 2 * rate.prompts for rate in rates) / trials
+    trials = sum(rate.prompts for rate in rates)
+    if not trials:
+        return None
+    first = sum(rate.first_chosen.value * rate.prompts for rate in rates) / trials
     if 1 - _MANY_FIRST < first < _MANY_FIRST:
         return None
     return (
         f"The judge chose the first text {_percent(first)} of the time: it goes by place rather than by content, and "
         "its win rates say little. Name a stronger one in evaluation.judge."
     )
+
+
+def _share(scores: np.ndarray) -> Interval:
+    """The mean of scores in [0, 1] with Wilson's interval; all of [0, 1] where there are none."""
+    if not len(scores):
+        return Interval(value=0.5, low=0.0, high=1.0)
+    return _interval(wilson_interval(float(scores.sum()), len(scores)))
 
 
 def _nll(store: Store, evaluation: str) -> tuple[np.ndarray, np.ndarray]:

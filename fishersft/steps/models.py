@@ -42,20 +42,20 @@ def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
     """The model that the config names; a GGUF file is converted once and kept in the store.
 
     Raises:
-        InputError: there is no such model.
+        InputError: there is no such model, or neither it nor the config says how many tokens it takes.
     """
     source = find_model(config)
     if not source.is_gguf:
-        return PreparedModel(source.path, source.fingerprint, _context_length(source.path))
+        return PreparedModel(source.path, source.fingerprint, _context_length(source.path, config))
 
     def convert(draft: Draft) -> None:
         from fishersft.models.loading import convert_gguf
 
         convert_gguf(source.path, draft.folder)
-        draft.facts["context"] = _context_length(draft.folder)
 
     outcome = find_or_make(store, "model", CONVERSION_VERSION, {"from": "gguf"}, {"gguf": source.fingerprint}, convert)
-    return PreparedModel(store.fetch("model", outcome.key), outcome.key, outcome.facts["context"])
+    folder = store.fetch("model", outcome.key)
+    return PreparedModel(folder, outcome.key, _context_length(folder, config))
 
 
 def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> PreparedModel:
@@ -63,7 +63,7 @@ def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> P
     if trained is None:
         return prepare_model(store, config)
     folder = store.fetch("fine-tuned-model", trained)
-    return PreparedModel(folder, trained, _context_length(folder))
+    return PreparedModel(folder, trained, _context_length(folder, config))
 
 
 def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
@@ -71,30 +71,33 @@ def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
     return min(config.max_tokens or model.context, model.context)
 
 
-@lru_cache(maxsize=1)
-def loaded_tokeniser(folder: Path, max_tokens: int, trust_remote_code: bool) -> SentenceTokeniser:
-    """The tokeniser of a model folder, kept for the next call."""
+@lru_cache(maxsize=2)
+def loaded_tokeniser(model: PreparedModel, max_tokens: int, trust_remote_code: bool) -> SentenceTokeniser:
+    """The tokeniser of a model, kept for the next call with the same fingerprint."""
     from fishersft.models.loading import load_tokenizer
     from fishersft.models.tokenising import SentenceTokeniser
 
-    return SentenceTokeniser(load_tokenizer(folder, trust_remote_code), max_tokens)
+    return SentenceTokeniser(load_tokenizer(model.folder, trust_remote_code), max_tokens)
 
 
 @lru_cache(maxsize=1)
-def loaded_model(folder: Path, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
-    """The model of a folder, kept for the next call: only for reading from it, never for training."""
+def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
+    """The model, kept for the next call with the same fingerprint: only for reading from it, never for training."""
     from fishersft.models.loading import load_model
     from fishersft.numerics import resolve_device
 
-    return load_model(folder, dtype, resolve_device(device), trust_remote_code)
+    return load_model(model.folder, dtype, resolve_device(device), trust_remote_code)
 
 
-def _context_length(folder: Path) -> int:
-    settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+def _context_length(folder: Path, config: ModelConfig) -> int:
+    try:
+        settings: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"the model in {folder.name}: its config.json is not JSON: {error}") from error
     for place in (settings, settings.get("text_config", {})):
         for name in _CONTEXT_SETTINGS:
             if isinstance(place.get(name), int):
                 return place[name]
-    raise InputError(
-        f"the model in {folder.name} does not say its context length; add max_position_embeddings to its config.json"
-    )
+    if config.max_tokens is None:
+        raise InputError(f"the model in {folder.name} does not say its context length; set model.max_tokens")
+    return config.max_tokens

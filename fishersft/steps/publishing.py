@@ -9,22 +9,9 @@ from pathlib import Path
 from fishersft.config import CurateConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
-from fishersft.data.store import Store, put_folder
+from fishersft.data.store import Store, clear_disk_errors, put_folder
 from fishersft.steps.corpus import load_index
-from fishersft.steps.reporting import RunKeys
 from fishersft.steps.selection import load_picks, picked_rows
-
-
-def publish_output(store: Store, config: CurateConfig, keys: RunKeys, report: str) -> None:
-    """Writes `dataset/`, `model/` and `report/` to the config's output, over what an earlier run left there.
-
-    Args:
-        keys: the run's artifacts.
-        report: the report artifact's key.
-    """
-    publish_dataset(store, config, keys.corpus, keys.selection)
-    put_folder(store.fetch("fine-tuned-model", keys.trained), f"{config.output}/model")
-    put_folder(store.fetch("report", report), f"{config.output}/report")
 
 
 def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: str) -> None:
@@ -41,7 +28,7 @@ def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: 
         information_gain=sum(picks.gains),
         version=version("fishersft"),
     )
-    with tempfile.TemporaryDirectory() as scratch:
+    with clear_disk_errors("the curated dataset"), tempfile.TemporaryDirectory() as scratch:
         write_curated(
             Path(scratch),
             picked_rows(store, picks),
@@ -50,4 +37,20 @@ def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: 
             tokens=picks.tokens,
             card=card,
         )
-        put_folder(Path(scratch), f"{config.output}/dataset")
+        put_folder(Path(scratch), output_folder(config, "dataset"))
+
+
+def publish_model_and_report(store: Store, config: CurateConfig, trained: str, report: str) -> None:
+    """Writes the fine-tuned model to `model/` and the report to `report/` in the config's output.
+
+    Args:
+        trained: the fine-tuned model's key.
+        report: the report artifact's key.
+    """
+    put_folder(store.fetch("fine-tuned-model", trained), output_folder(config, "model"))
+    put_folder(store.fetch("report", report), output_folder(config, "report"))
+
+
+def output_folder(config: CurateConfig, name: str) -> str:
+    """Where a part of the output is: a path or URL."""
+    return f"{config.output.rstrip('/')}/{name}"

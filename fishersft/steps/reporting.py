@@ -29,13 +29,12 @@ from fishersft.reporting.summary import (
 from fishersft.steps.corpus import CorpusIndex, load_index
 from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
 from fishersft.steps.outcome import Outcome, find_or_make
-from fishersft.steps.selection import Picks, load_picks, picked_examples
+from fishersft.steps.selection import SavedSelection, load_picks, picked_examples
 
 REPORT_VERSION = 1
 BASE = "base model"
 INFORMATIVE = "information gain"
 UNIFORM = "uniform"
-_EQUAL = "at equal tokens and steps"
 _SHOWN_ROWS = 50
 _SHOWN_TEXT = 600
 _SHOWN_COMPLETIONS = 12
@@ -44,9 +43,13 @@ _LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "
 
 @dataclass(frozen=True)
 class RunKeys:
-    """The keys of all artifacts of a curation run; the lists are base model, information gain, uniform."""
+    """The keys of all artifacts of a curation run; the lists are base model, information gain, uniform.
+
+    `model` is the base model's fingerprint: an artifact's key only where the model was converted.
+    """
 
     corpus: str
+    model: str
     embeddings: list[str]
     selection: str
     uniform_selection: str
@@ -89,8 +92,10 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     index = load_index(store, keys.corpus)
     picks, uniform_picks = load_picks(store, keys.selection), load_picks(store, keys.uniform_selection)
     base, informative, uniform = keys.evaluations
+    trained = store.get("fine-tuned-model", keys.trained)
+    uniform_trained = store.get("fine-tuned-model", keys.uniform_trained)
     comparisons = [
-        compare_likelihoods(store, INFORMATIVE, informative, UNIFORM, uniform, _EQUAL),
+        compare_likelihoods(store, INFORMATIVE, informative, UNIFORM, uniform, _basis(trained, uniform_trained)),
         compare_likelihoods(store, INFORMATIVE, informative, BASE, base, "(no training)"),
         compare_likelihoods(store, UNIFORM, uniform, BASE, base, "(no training)"),
     ]
@@ -107,8 +112,8 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         selections=[_selection_facts(INFORMATIVE, picks), _selection_facts(UNIFORM, uniform_picks)],
         chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
-            _training_facts(INFORMATIVE, store.get("fine-tuned-model", keys.trained), config),
-            _training_facts(UNIFORM, store.get("fine-tuned-model", keys.uniform_trained), config),
+            _training_facts(INFORMATIVE, trained, config),
+            _training_facts(UNIFORM, uniform_trained, config),
         ],
         likelihoods=[
             likelihood_facts(store, method, evaluation)
@@ -123,6 +128,13 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         config=_shown_config(config),
         versions=_versions(),
     )
+
+
+def _basis(trained: Manifest, uniform_trained: Manifest) -> str:
+    steps, uniform_steps = trained.facts["steps"], uniform_trained.facts["steps"]
+    if steps == uniform_steps:
+        return "at equal tokens and steps"
+    return f"at equal tokens ({steps} and {uniform_steps} steps)"
 
 
 def _headline(against_uniform: Comparison) -> str:
@@ -164,7 +176,7 @@ def _pool_lengths(store: Store, embeddings: Sequence[str]) -> list[int]:
     return [length for key in embeddings for length in store.get("embeddings", key).facts["lengths"]]
 
 
-def _selection_facts(method: str, picks: Picks) -> SelectionFacts:
+def _selection_facts(method: str, picks: SavedSelection) -> SelectionFacts:
     return SelectionFacts(
         method=method,
         sentences=len(picks.gains),
@@ -174,7 +186,7 @@ def _selection_facts(method: str, picks: Picks) -> SelectionFacts:
     )
 
 
-def _chosen(index: CorpusIndex, picks: Picks, examples: Sequence[Example]) -> list[ChosenRow]:
+def _chosen(index: CorpusIndex, picks: SavedSelection, examples: Sequence[Example]) -> list[ChosenRow]:
     rows = []
     for place, example in enumerate(examples[:_SHOWN_ROWS]):
         source, number = index.source_of(picks.shards[place], picks.rows[place])
@@ -234,6 +246,7 @@ def _completions(store: Store, generations: Sequence[str]) -> list[Completion]:
 def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
     steps = [
         ("read the corpus", "corpus", [keys.corpus]),
+        ("convert the model", "model", [keys.model]),
         ("embed the pool", "embeddings", keys.embeddings),
         ("select", "selection", [keys.selection]),
         ("select uniformly", "selection", [keys.uniform_selection]),
@@ -244,7 +257,9 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
     ]
     costs = []
     for step, kind, artifacts in steps:
-        manifests = [store.get(kind, key) for key in artifacts]
+        manifests = [manifest for key in artifacts if (manifest := store.find(kind, key))]
+        if not manifests:
+            continue
         tokens = [manifest.facts["tokens"] for manifest in manifests if "tokens" in manifest.facts]
         costs.append(
             StepCost(

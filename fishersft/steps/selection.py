@@ -14,6 +14,7 @@ from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks
 from fishersft.data.examples import Example
 from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, information_gains_along, select, uniform
 from fishersft.steps.corpus import load_index, shard_examples, shard_rows
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Picks:
+class SavedSelection:
     """A selection as saved: one entry a pick, in the order chosen."""
 
     shards: list[str]
@@ -56,14 +57,14 @@ def select_informative(
             device=config.device,
             on_progress=on_progress,
         )
-        return (
-            selection.indices,
-            selection.gains,
-            {
-                "exhausted": bool(selection.exhausted),
-                "evaluations": int(selection.evaluations),
-            },
-        )
+        if not len(selection):
+            shortest = int(blocks.lengths[blocks.lengths > 0].min())
+            raise InputError(
+                f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
+                f"({shortest}); raise it"
+            )
+        facts = {"exhausted": bool(selection.exhausted), "evaluations": int(selection.evaluations)}
+        return selection.indices, selection.gains, facts
 
     return _save_selection(store, corpus, embeddings, SELECTION_VERSION, settings.model_dump(), choose)
 
@@ -84,23 +85,23 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     return _save_selection(store, corpus, embeddings, UNIFORM_VERSION, params, choose)
 
 
-def load_picks(store: Store, selection: str) -> Picks:
+def load_picks(store: Store, selection: str) -> SavedSelection:
     """The picks of a selection artifact."""
     columns = pq.read_table(store.fetch("selection", selection) / "selection.parquet").to_pydict()
-    return Picks(columns["shard"], columns["row"], columns["gain"], columns["tokens"])
+    return SavedSelection(columns["shard"], columns["row"], columns["gain"], columns["tokens"])
 
 
-def picked_rows(store: Store, picks: Picks) -> list[dict[str, Any]]:
+def picked_rows(store: Store, picks: SavedSelection) -> list[dict[str, Any]]:
     """The chosen rows, exactly as they came in, in the order chosen."""
     return _gather(picks, lambda shard: shard_rows(store, shard))
 
 
-def picked_examples(store: Store, config: CorpusConfig, picks: Picks) -> list[Example]:
+def picked_examples(store: Store, config: CorpusConfig, picks: SavedSelection) -> list[Example]:
     """The chosen examples, in the order chosen."""
     return _gather(picks, lambda shard: shard_examples(store, config, shard))
 
 
-def _gather(picks: Picks, read: Callable[[str], list[T]]) -> list[T]:
+def _gather(picks: SavedSelection, read: Callable[[str], list[T]]) -> list[T]:
     shards = {shard: read(shard) for shard in sorted(set(picks.shards))}
     return [shards[shard][row] for shard, row in zip(picks.shards, picks.rows, strict=True)]
 

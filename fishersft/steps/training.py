@@ -14,11 +14,21 @@ from fishersft.steps.selection import load_picks, picked_examples
 FINETUNING_VERSION = 1
 
 
-def finetune_on(store: Store, config: CurateConfig, selection: str, on_progress: OnProgress = None) -> Outcome:
+def finetune_on(
+    store: Store,
+    config: CurateConfig,
+    selection: str,
+    steps_per_epoch: int | None = None,
+    on_progress: OnProgress = None,
+) -> Outcome:
     """Fine-tunes the config's model on a selection: an artifact of kind "fine-tuned-model".
 
-    Its facts hold the number of sentences, tokens, steps and the losses. `on_progress` is called with (steps done,
-    in all).
+    Its facts hold the number of sentences, tokens, steps and the losses.
+
+    Args:
+        selection: the selection artifact's key.
+        steps_per_epoch: optimiser steps an epoch, to equal another training's; None: as the tokens fill.
+        on_progress: called with (steps done, in all).
     """
     model = prepare_model(store, config.model)
     examples = picked_examples(store, config.corpus, load_picks(store, selection))
@@ -30,7 +40,7 @@ def finetune_on(store: Store, config: CurateConfig, selection: str, on_progress:
         from fishersft.models.loading import load_model
         from fishersft.numerics import resolve_device
 
-        tokeniser = loaded_tokeniser(model.folder, most_tokens(model, config.model), config.model.trust_remote_code)
+        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         torch.manual_seed(config.seed)
         record = finetune(
             load_model(model.folder, "float32", resolve_device(config.device), config.model.trust_remote_code),
@@ -38,15 +48,21 @@ def finetune_on(store: Store, config: CurateConfig, selection: str, on_progress:
             [tokeniser(example) for example in examples],
             config.finetune,
             draft.folder,
+            steps_per_epoch=steps_per_epoch,
             mixed_precision=config.model.dtype == "bfloat16",
             seed=config.seed,
             on_progress=on_progress,
         )
-        draft.facts.update(asdict(record), tokens=record.tokens_per_epoch * config.finetune.epochs)
+        draft.facts.update(
+            asdict(record),
+            tokens=record.tokens_per_epoch * config.finetune.epochs,
+            steps_per_epoch=record.steps // config.finetune.epochs,
+        )
 
     params = {
         **tokenising_params(model, config),
-        **config.finetune.model_dump(),
+        **config.finetune.model_dump(exclude={"lora_rank"} if config.finetune.method == "full" else set()),
+        "steps_per_epoch": steps_per_epoch,
         "dtype": config.model.dtype,
         "seed": config.seed,
     }

@@ -48,6 +48,21 @@ def test_a_wrong_setting_is_named(file: Path, override: str, message: str) -> No
         load_config(file, [override])
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "store=s3://me:secret@bucket/prefix",
+        "output=s3://me:sec/ret@bucket/prefix",
+        "corpus.path=[a.txt, 'https://host/a.txt?token=secret']",
+        "evaluation.judge=https://me:secret@host/model",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(file: Path, override: str) -> None:
+    with pytest.raises(InputError, match="credentials or a signature in the URL") as caught:
+        load_config(file, [override])
+    assert "secret" not in str(caught.value) and "sec/ret" not in str(caught.value)
+
+
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file; `fishersft config > none\.yaml` writes one"):
         load_config(tmp_path / "none.yaml")

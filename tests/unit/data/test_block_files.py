@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, write_blocks, write_picks
+from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
 
@@ -32,6 +33,38 @@ def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "blocks.npz", values=np.array([{"a": 1}], dtype=object), offsets=np.array([0, 1]))
     with pytest.raises(InputError, match=r"not a readable \.npz"):
         read_blocks(tmp_path / "blocks.npz")
+
+
+def test_blocks_are_read_from_an_artifacts_key_folder(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    other = TokenBlocks(BLOCKS.values + 1, BLOCKS.offsets)
+    with store.publish("embeddings", "a" * 64, params={}, inputs={}) as draft:
+        write_blocks(BLOCKS, draft.folder / EMBEDDINGS_FILE)
+    key_folder = tmp_path / "store" / "embeddings" / ("a" * 64)
+    # What another writer of the same key left behind: the manifest, not the folder, says what counts.
+    (key_folder / "0000").mkdir()
+    write_blocks(other, key_folder / "0000" / EMBEDDINGS_FILE)
+    assert torch.equal(read_blocks(key_folder).values, BLOCKS.values)
+    assert torch.equal(read_blocks(store.fetch("embeddings", "a" * 64)).values, BLOCKS.values)
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}"])
+def test_a_folder_whose_manifest_names_no_content_is_refused(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match=r"manifest.json: expected the manifest of an embeddings artifact"):
+        read_blocks(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.bool_])
+def test_offsets_that_are_no_integers_are_refused(tmp_path: Path, kind: type) -> None:
+    np.savez(tmp_path / "blocks.npz", values=np.zeros((1, 2)), offsets=np.array([0, 1.5]).astype(kind))
+    with pytest.raises(InputError, match=r"expected offsets of an integer dtype such as int64, found torch\."):
+        read_blocks(tmp_path / "blocks.npz")
+
+
+def test_offsets_of_any_integer_dtype_are_taken(tmp_path: Path) -> None:
+    np.savez(tmp_path / "blocks.npz", values=np.zeros((2, 2)), offsets=np.array([0, 1, 2], dtype=np.uint16))
+    assert read_blocks(tmp_path / "blocks.npz").lengths.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +93,8 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 
 def test_picks_are_written_in_the_order_chosen(tmp_path: Path) -> None:
     selection = select(BLOCKS, 2)
-    write_picks(selection, tmp_path / "picks.parquet")
-    columns = pq.read_table(tmp_path / "picks.parquet").to_pydict()
+    write_picks(selection, tmp_path / "a" / "new folder" / "picks.parquet")
+    columns = pq.read_table(tmp_path / "a" / "new folder" / "picks.parquet").to_pydict()
     assert columns["rank"] == [1, 2]
     assert columns["block"] == selection.indices.tolist()
     assert columns["gain"] == selection.gains.tolist()

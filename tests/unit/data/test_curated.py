@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -191,9 +192,27 @@ def test_the_card_tells_how_the_rows_were_chosen(tmp_path: Path) -> None:
 
 
 def test_the_card_shows_no_credentials(tmp_path: Path) -> None:
-    card = write(tmp_path, ROWS, facts(path=["ftp://user:secret@host/a.txt", "https://host/b.txt?token=secret"]))
+    card_facts = facts()
+    # A configuration refuses such paths by itself: the card must not rely on it.
+    paths = ["ftp://user:secret@host/a.txt", "https://host/b.txt?token=secret"]
+    corpus = card_facts.config.corpus.model_copy(update={"path": paths})
+    config = card_facts.config.model_copy(update={"corpus": corpus})
+    card = write(tmp_path, ROWS, dataclasses.replace(card_facts, config=config))
     assert "secret" not in card
     assert "`ftp://host/a.txt`, `https://host/b.txt`" in card
+
+
+def run_trl_snippet(
+    card: str, folder: Path, *, upto: str, without: str | None = None, model: Path | None = None, config: Any = None
+) -> dict[str, Any]:
+    """Runs the card's second Python block, with real places in it, up to a line; returns its names."""
+    snippet = blocks_of(card, "python")[1][1].split(f"\n{upto}")[0]
+    snippet = snippet.replace("path/to/this/folder", str(folder)).replace("your/model", str(model))
+    snippet = snippet.replace('SFTConfig("trained")', "config")
+    kept = [line for line in snippet.split("\n") if without is None or not line.startswith(without)]
+    names: dict[str, Any] = {"config": config}
+    exec("\n".join(kept), names)
+    return names
 
 
 @pytest.mark.parametrize(
@@ -215,14 +234,51 @@ def test_the_snippet_for_trl_gives_trls_own_columns(
     offline: Any, tmp_path: Path, corpus: dict[str, str], row: dict[str, Any]
 ) -> None:
     card = write(tmp_path / "out", [row, row], facts(**corpus))
-    snippet = blocks_of(card, "python")[1][1].replace("path/to/this/folder", str(tmp_path / "out"))
-    lines = [line for line in snippet.split("\n") if not line.startswith(("from trl", "trainer"))]
-    names: dict[str, Any] = {}
-    exec("\n".join(lines), names)
-    own = {"text": ["text"], "prompt-completion": ["prompt", "completion"], "messages": ["messages"]}
-    assert names["dataset"].column_names == own[corpus["example"]]
-    assert names["dataset"].num_rows == 2
-    assert ("assistant_only_loss=True" in snippet) == (corpus["example"] == "messages")
+    dataset = run_trl_snippet(card, tmp_path / "out", upto="trainer =", without="from trl")["dataset"]
+    assert dataset.column_names == (["text"] if corpus["example"] == "text" else ["prompt", "completion"])
+    assert dataset.num_rows == 2
+
+
+CONVERSATION = [
+    {"role": "system", "content": "s"},
+    {"role": "user", "content": "one"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "three"},
+    {"role": "assistant", "content": "four"},
+    {"role": "user", "content": "bye"},
+]
+
+
+def test_the_snippet_for_trl_splits_conversations_before_their_last_assistant_turn(
+    offline: Any, tmp_path: Path
+) -> None:
+    row = {"prompt": "another column", "chat": CONVERSATION}
+    card = write(tmp_path / "out", [row], facts(example="messages", messages_field="chat"))
+    dataset = run_trl_snippet(card, tmp_path / "out", upto="trainer =", without="from trl")["dataset"]
+    assert dataset.to_list() == [{"prompt": CONVERSATION[:4], "completion": [CONVERSATION[4]]}]
+    assert "This trains on the last assistant turn" in card
+
+
+@pytest.mark.parametrize(
+    ("example", "row"),
+    [
+        ("messages", {"messages": CONVERSATION}),
+        ("prompt-completion", {"prompt": CONVERSATION[:2], "completion": CONVERSATION[2:3]}),
+    ],
+)
+def test_the_snippet_for_trl_trains_conversations_without_generation_markers(
+    offline: Any, tmp_path: Path, tiny_model_folder: Path, example: str, row: dict[str, Any]
+) -> None:
+    trl = pytest.importorskip("trl")
+    card = write(tmp_path / "out", [row, row], facts(example=example))
+    made = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, report_to=[], use_cpu=True)
+    names = run_trl_snippet(card, tmp_path / "out", upto="trainer.train", model=tiny_model_folder, config=made)
+    (tokens, _) = names["trainer"].train_dataset.to_list()
+    counted = [label for label in tokens["labels"] if label != -100]
+    answer = "four" if example == "messages" else "two"
+    assert names["trainer"].processing_class.decode(counted).replace("<|assistant|>", "") == f"{answer}<|end|>"
+    names["trainer"].train()
+    assert names["trainer"].state.global_step == 1
 
 
 def test_entries_for_axolotl_and_llama_factory_map_the_fields(tmp_path: Path) -> None:
@@ -256,7 +312,7 @@ def test_conversational_prompts_have_no_entry_that_would_not_work(tmp_path: Path
     card = write(tmp_path, [row], facts(example="prompt-completion"))
     assert "join prompt and completion first" in card
     assert not blocks_of(card, "yaml")
-    assert "assistant_only_loss=True" in card
+    assert "assistant_only_loss" not in card
 
 
 HOSTILE = "x`` ```\n---\n# Owned\n| <script>alert(1)</script> 'quote\" \\ \u202e: {"

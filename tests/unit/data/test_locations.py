@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import fsspec
 import pytest
 
 from fishersft.data.locations import display_name, expand, package_file
+from fishersft.data.text_files import chunks, lines
 from fishersft.errors import InputError
 
 
@@ -121,8 +123,9 @@ class Refusing(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = b"text\n"
-        self.send_response(200 if self.path.startswith("/a.txt") else 403)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_response(200 if self.path.startswith(("/a.txt", "/cut.txt")) else 403)
+        # cut.txt promises more than comes before the connection closes.
+        self.send_header("Content-Length", str(len(body) + 1000 * (self.path == "/cut.txt")))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -159,6 +162,49 @@ def test_a_refusal_is_an_error_without_the_secret(website: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_connection_that_is_cut_is_named_with_a_remedy(website: str) -> None:
+    pytest.importorskip("aiohttp")
+    (location,) = expand(f"{website}/cut.txt")
+    with pytest.raises(InputError, match=rf"reading {website}/cut.txt broke off: .*run again"):
+        list(lines(location))
+
+
+class Dropping(io.BytesIO):
+    """A file whose connection drops after the first read."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(b"one\ntwo\n")
+        self.error = error
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise self.error
+        return super().read(size)
+
+
+def _errors_of_optional_libraries() -> list[Exception]:
+    from aiohttp import ClientPayloadError
+    from botocore.exceptions import ClientError, ResponseStreamingError
+
+    refused = ClientError({"Error": {"Code": "ExpiredToken", "Message": "x"}}, "GetObject")
+    return [ClientPayloadError("cut"), ResponseStreamingError(error="cut"), refused, ConnectionResetError()]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_error_while_reading_is_named_whatever_library_it_comes_from(
+    memory: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("botocore")
+    error = _errors_of_optional_libraries()[number]
+    (location,) = expand("memory://corpus/a.txt")
+    monkeypatch.setattr(memory, "open", lambda *_: Dropping(error))
+    for read in (lines, chunks):
+        with pytest.raises(InputError, match=r"reading memory://corpus/a.txt broke off: .*run again") as caught:
+            list(read(location))
+        assert caught.value.__cause__ is error
+
+
 @pytest.mark.parametrize("path", ["data/*.csv", "data/missing.txt", "memory://nowhere/*.txt", "memory://nowhere"])
 def test_nothing_that_matches_is_an_error_with_a_remedy(folder: Path, path: str) -> None:
     with pytest.raises(InputError, match=r"nothing matches .*expected a file, a glob") as caught:
@@ -180,8 +226,8 @@ def test_an_unknown_protocol_is_an_error() -> None:
 def test_a_file_that_cannot_be_opened_is_named(folder: Path) -> None:
     (location,) = expand("data/b.txt")
     (folder / "b.txt").unlink()
-    with pytest.raises(InputError, match=r"cannot read data/b.txt: No such file"):
-        location.open()
+    with pytest.raises(InputError, match=r"cannot read data/b.txt: No such file"), location.open():
+        pass
 
 
 def test_package_files_are_found_without_importing_the_package() -> None:
@@ -220,6 +266,14 @@ def test_a_malformed_package_reference_is_an_error(path: str) -> None:
     [
         ("ftp://user:secret@host/a.txt", "ftp://host/a.txt"),
         ("ftp://user:se@cret@host/a.txt", "ftp://host/a.txt"),
+        ("https://user:se/cret@host/a.txt", "https://host/a.txt"),
+        ("https://:sec/ret@host/a.txt", "https://host/a.txt"),
+        ("https://user:se/cr@et@host/a.txt", "https://host/a.txt"),
+        ("https://host:8080/mail@home.txt", "https://host:8080/mail@home.txt"),
+        ("https://[::1]:8080/mail@home.txt", "https://[::1]:8080/mail@home.txt"),
+        ("s3://bucket/a@b/c", "s3://bucket/a@b/c"),
+        ("s3://bucket/p:x@y", "s3://bucket/p:x@y"),
+        ("file:///data/p:x@y", "file:///data/p:x@y"),
         ("https://host/a.jsonl?token=secret", "https://host/a.jsonl"),
         ("https://host/a.jsonl?secret", "https://host/a.jsonl"),
         ("abfs://box/a.txt?sig=secret", "abfs://box/a.txt"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -207,6 +208,22 @@ def test_auto_goes_by_each_files_name(write: Write, tmp_path: Path) -> None:
     assert len(counts.sources) == 3
 
 
+@pytest.mark.parametrize("name", ["b.csv", "b.TSV", "b.xlsx", "b.xls", "b.pdf", "b.arrow", "b.feather", "b.zip"])
+def test_auto_refuses_files_whose_lines_are_no_texts(write: Write, tmp_path: Path, name: str) -> None:
+    write("a.txt", "plain\n")
+    write(name, "speaker,text\n")
+    counts = ReadCounts()
+    with pytest.raises(InputError, match=rf"{name}: corpus.format auto does not read .*JSONL or Parquet.*lines"):
+        list(read_rows(CorpusConfig(path=str(tmp_path / "*")), counts))
+    assert counts.rows_read == 0
+    assert read(str(tmp_path / name), format="lines")[0][0].data == {"text": "speaker,text"}
+
+
+def test_auto_refuses_compressed_lines(write: Write) -> None:
+    with pytest.raises(InputError, match=r"a.jsonl.gz: corpus.format auto does not read .gz files"):
+        read(write("a.jsonl.gz", b"\x1f\x8b"))
+
+
 def test_a_remote_file_is_read_like_a_local_one() -> None:
     filesystem = fsspec.filesystem("memory")
     filesystem.pipe("/remote/a.jsonl", b'{"text": "far"}\n')
@@ -259,6 +276,36 @@ def test_a_dataset_folder_is_read_by_the_datasets_library(offline: Any, write: W
 def test_a_dataset_that_cannot_be_loaded_is_an_error_that_names_the_settings(offline: Any) -> None:
     with pytest.raises(InputError, match=r"dataset no-such/dataset cannot be loaded with corpus.subset None"):
         read("no-such/dataset", format="huggingface")
+
+
+BROKEN: dict[str, bytes | str] = {
+    "b.parquet": b"PAR1 but no more",
+    "b.csv": 'text\n"one\n',
+    "b.jsonl": '{"text": "one"}\n{"text": \n',
+    "b.jsonl.gz": gzip.compress(b'{"text": "one"}\n' * 1000)[:40],
+}
+
+
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_a_dataset_folder_with_a_broken_file_is_an_error(offline: Any, write: Write, tmp_path: Path, name: str) -> None:
+    (tmp_path / "d").mkdir()
+    write(f"d/{name}", BROKEN[name])
+    with pytest.raises(InputError, match=rf"the dataset {tmp_path}/d.* cannot be (read after row|loaded)"):
+        read(str(tmp_path / "d"), format="huggingface")
+
+
+def test_a_dataset_that_breaks_off_names_its_row_and_the_cause(
+    offline: Any, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> Iterator[dict[str, Any]]:
+        yield {"text": "one"}
+        raise offline.exceptions.DatasetGenerationError("An error occurred") from EOFError("cut short")
+
+    monkeypatch.setattr(offline, "load_dataset", failing)
+    rows = read_rows(CorpusConfig(path=str(tmp_path), format="huggingface"), ReadCounts())
+    assert next(rows).data == {"text": "one"}
+    with pytest.raises(InputError, match=r"\[train\] cannot be read after row 1: cut short; check its files, or run"):
+        next(rows)
 
 
 def test_the_plays_of_shakespeare_give_their_speeches() -> None:

@@ -17,7 +17,6 @@ from transformers import (
 
 from fishersft.config import ModelConfig
 from fishersft.data.examples import TextExample
-from fishersft.errors import InputError
 from fishersft.models.embedding import embed
 from fishersft.models.forward import batches_by_tokens
 from fishersft.models.loading import load_model
@@ -75,7 +74,7 @@ def test_embeddings_equal_a_direct_forward_pass(
 @pytest.mark.real_model
 def test_embeddings_of_smollm2_equal_a_direct_forward_pass(smollm2: PreparedModel) -> None:
     model = load_model(smollm2.folder, "float32", torch.device("cpu"))
-    tokenise = loaded_tokeniser(smollm2.folder, 24, False)
+    tokenise = loaded_tokeniser(smollm2, 24, False)
     batch = [tokenise(TextExample(text)) for text in VERSES]
     blocks = embed(model, batch, batch_tokens=64)
     assert blocks.dim == 576
@@ -94,12 +93,6 @@ def test_progress_counts_all_loss_tokens(tiny_llama: Any, tokenizer: PreTrainedT
     blocks = embed(tiny_llama, sentences(tokenizer, 24), 64, lambda done, total: seen.append((done, total)))
     total = int(blocks.lengths.sum())
     assert len(seen) > 1 and seen == sorted(seen) and seen[-1] == (total, total)
-
-
-def test_a_model_that_returns_nan_is_an_error(tiny_llama: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    tiny_llama.base_model.norm.weight.data[3] = float("nan")
-    with pytest.raises(InputError, match="NaN"):
-        embed(tiny_llama, sentences(tokenizer, 24), 64)
 
 
 def test_batches_hold_every_sentence_once_within_the_budget() -> None:

@@ -73,9 +73,33 @@ def test_a_completion_beyond_the_limit_leaves_no_loss_position(tokenizer: PreTra
 
 def test_prompts_are_what_comes_before_the_part_to_be_written(tokenise: SentenceTokeniser) -> None:
     text = "Rough winds do shake the darling buds of May,"
-    assert tokenise.prompt_ids(TextExample(text), 3) == tokenise(TextExample(text)).input_ids[:3]
-    assert tokenise.prompt_ids(TextExample("May"), 30) is None
-    prompt = tokenise.prompt_ids(PromptCompletion("Rough winds", " do shake"), 3)
+    assert tokenise.prompt_ids(TextExample(text), 3, most=50) == tokenise(TextExample(text)).input_ids[:3]
+    assert tokenise.prompt_ids(TextExample("May"), 30, most=50) is None
+    prompt = tokenise.prompt_ids(PromptCompletion("Rough winds", " do shake"), 3, most=50)
     assert tokenise.tokenizer.decode(prompt) == "Rough winds"
     conversation = Conversation((Message("user", "Rough?"), Message("assistant", "winds")))
-    assert tokenise.tokenizer.decode(tokenise.prompt_ids(conversation, 3)) == "<|user|>Rough?<|end|><|assistant|>"
+    assert (
+        tokenise.tokenizer.decode(tokenise.prompt_ids(conversation, 3, most=50)) == "<|user|>Rough?<|end|><|assistant|>"
+    )
+    assert len(tokenise.prompt_ids(conversation, 3, most=2) or []) == 2
+
+
+def test_a_leading_assistant_turn_does_not_count_what_the_template_writes_before_it(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    with_system = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    with_system.chat_template = (
+        "{% if messages[0].role != 'system' %}<|system|>Be kind.<|end|>{% endif %}"
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    turns = [("assistant", "Shall I?"), ("user", "do"), ("assistant", "May")]
+    conversation = Conversation(tuple(Message(role, content) for role, content in turns))
+    assert loss_text(SentenceTokeniser(with_system, 64), conversation) == "Shall I?<|end|>May<|end|>"
+
+
+def test_a_template_that_refuses_a_conversation_names_it(tokenizer: PreTrainedTokenizerFast) -> None:
+    strict = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    strict.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InputError, match=r"refuses the conversation that begins user: 'Rough\?'.*roles must alternate"):
+        SentenceTokeniser(strict, 64)(Conversation((Message("user", "Rough?"), Message("assistant", "winds"))))

@@ -34,7 +34,7 @@ SPEECHES = (
 )
 
 
-def _selection(method: str, lengths: np.ndarray, scale: float, note: str) -> SelectionFacts:
+def _selection(method: str, lengths: np.ndarray, scale: float) -> SelectionFacts:
     gains = np.cumsum(np.sort(scale * np.sqrt(lengths))[::-1] / (1 + 0.02 * np.arange(len(lengths))))
     return SelectionFacts(
         method=method,
@@ -42,7 +42,6 @@ def _selection(method: str, lengths: np.ndarray, scale: float, note: str) -> Sel
         information_gain=gains.tolist(),
         tokens=np.cumsum(lengths).tolist(),
         lengths=lengths.tolist(),
-        note=note,
     )
 
 
@@ -86,8 +85,8 @@ def make_report() -> Callable[..., RunReport]:
             ),
             pool_lengths=pool.tolist(),
             selections=[
-                _selection("d-optimal", chosen, 4.1, "lazy greedy, 19,204 evaluations"),
-                _selection("uniform", uniform, 3.1, ""),
+                _selection("d-optimal", chosen, 4.1),
+                _selection("uniform", uniform, 3.1),
             ],
             chosen=[
                 ChosenRow(

@@ -154,5 +154,15 @@ def test_a_report_of_a_selection_alone_leaves_the_other_sections_out(
     assert "Key numbers" in html
 
 
+def test_identical_pairs_are_explained_only_where_there_are_some(
+    make_report: Callable[..., RunReport], html: str
+) -> None:
+    item = make_report().win_rates[0].model_copy(update={"identical": 3})
+    explained = render_html(make_report(win_rates=[item]))
+    assert "<dt>Identical</dt>" in explained
+    assert 'data-label="Identical">3</td>' in explained
+    assert "Identical" not in html
+
+
 def test_the_same_report_gives_the_same_page(make_report: Callable[..., RunReport], html: str) -> None:
     assert render_html(make_report()) == html

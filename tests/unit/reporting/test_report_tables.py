@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.markdown import Markdown
 
-from fishersft.reporting.sheets import budget_basis, costs, key_numbers
+from fishersft.reporting.sheets import budget_basis, corpus, costs, key_numbers, win_rates
 from fishersft.reporting.summary import RunReport
 from fishersft.reporting.tables import chosen_rows, summary_markdown, summary_table
 from fishersft.reporting.text import markdown, number, visible
@@ -48,6 +48,26 @@ def test_costs_have_a_rate_where_tokens_are_processed_and_a_total(report: RunRep
     assert [row.cells[3] for row in sheet.rows] == ["–", "354", "9,759", "172", "430"]
     assert sheet.total is not None
     assert sheet.total.cells == ("29", "", "548.5", "")
+
+
+def test_identical_pairs_are_shown_only_where_there_are_some(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    plain = win_rates(report)
+    assert "Identical" not in plain.columns
+    item = report.win_rates[0]
+    sheet = win_rates(make_report(win_rates=[item.model_copy(update={"identical": 1234}), item]))
+    assert sheet.columns[:3] == ("Pair", "Wins, losses, ties", "Identical")
+    assert [row.cells[1] for row in sheet.rows] == ["1,234", "0"]
+    assert [len(row.cells) + 1 for row in sheet.rows] == [len(sheet.columns)] * 2
+    assert [len(row.cells) + 1 for row in plain.rows] == [len(plain.columns)]
+    assert plain.words == sheet.words == ("Verdict", "Compared at")
+
+
+def test_only_rows_that_are_not_in_the_pool_are_called_left_out(report: RunReport) -> None:
+    meaning = {row.heading: row.cells[1] for row in corpus(report).rows}
+    assert meaning["Without loss"].startswith("part of the pool")
+    left_out = [heading for heading, why in meaning.items() if "left out" in why]
+    assert left_out == ["Blank", "Unmatched", "Duplicates"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from fishersft.config import CurateConfig
 from fishersft.data.block_files import read_blocks
-from fishersft.data.store import Store
+from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
 from fishersft.steps.corpus import load_index, read_corpus, shard_rows
@@ -202,6 +202,48 @@ def test_a_fine_tuned_model_is_kept_and_loads(run: Run, tiny_model_folder: Path)
     before = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     assert not torch.equal(model.lm_head.weight, before.lm_head.weight)
     assert trained.facts["tokens_per_epoch"] == chosen.facts["tokens"]
+
+
+def test_a_model_that_gives_nan_is_an_error_that_names_the_example(run: Run, tiny_model_folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    model.base_model.norm.weight.data[3] = float("nan")
+    model.save_pretrained(tiny_model_folder)
+    with pytest.raises(InputError, match=r'NaN or infinity for the example \{"text":"'):
+        run.embedded()
+
+
+def test_weights_changed_in_place_are_embedded_anew(run: Run, tiny_model_folder: Path) -> None:
+    _, before = run.embedded()
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    model.lm_head.weight.data.mul_(2)
+    model.save_pretrained(tiny_model_folder)
+    _, after = run.embedded()
+    first, second = (read_blocks(run.store.fetch("embeddings", o[0].key)).values for o in (before, after))
+    assert not torch.equal(first, second)
+
+
+def test_a_token_budget_under_the_shortest_sentence_is_refused(run: Run) -> None:
+    with pytest.raises(InputError, match=r"selection\.budget 1 tokens is less than the shortest sentence"):
+        run.changed(selection={"budget": 1, "budget_unit": "tokens"}).selected()
+
+
+def test_a_dataset_written_anew_leaves_no_file_of_the_old_one(tmp_path: Path) -> None:
+    for names in (("a.txt", "sub/b.txt"), ("a.txt",)):
+        folder = tmp_path / str(len(names))
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+        put_folder(folder, f"{tmp_path}/out")
+        (tmp_path / "out" / "mine.txt").write_text("the user's own")
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.txt")) == ["a.txt", "mine.txt"]
+
+
+def test_a_second_training_takes_the_steps_of_the_first(run: Run) -> None:
+    corpus, keys, chosen = run.selected()
+    at_random = select_uniform(run.store, run.config, corpus.key, keys, chosen.facts["tokens"])
+    trained = finetune_on(run.store, run.config, chosen.key)
+    again = finetune_on(run.store, run.config, at_random.key, trained.facts["steps_per_epoch"])
+    assert again.facts["steps"] == trained.facts["steps"]
 
 
 def test_a_corrupted_embedding_is_refused_by_name(run: Run) -> None:

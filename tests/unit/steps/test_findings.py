@@ -1,0 +1,74 @@
+"""From verdicts to statements: what the report may and may not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fishersft.data.store import Store
+from fishersft.reporting.summary import WinRate
+from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+def judgements(store: Store, margins: Sequence[float], swapped: Sequence[float], identical: Sequence[bool]) -> WinRate:
+    with store.publish("judgements", "0" * 64, {}, {}) as draft:
+        table = pa.table({"margin": margins, "swapped_margin": swapped, "identical": identical})
+        pq.write_table(table, draft.folder / "judgements.parquet")
+    return win_rate(store, "a", "b", "0" * 64)
+
+
+def evaluation(store: Store, key: str, nll: Sequence[float]) -> str:
+    with store.publish("evaluation", key, {}, {}) as draft:
+        pq.write_table(pa.table({"nll": list(nll), "tokens": [10] * len(nll)}), draft.folder / "nll.parquet")
+    return key
+
+
+def test_wins_losses_and_ties_are_counted_over_both_orders(store: Store) -> None:
+    rate = judgements(store, [-1, 1, -1, 1], [1, -1, -1, 1], [False] * 4)
+    assert (rate.wins, rate.losses, rate.ties, rate.prompts) == (1, 1, 2, 4)
+    assert rate.rate.value == 0.5 and "no preference" in rate.verdict
+
+
+def test_a_judge_that_always_names_the_first_text_is_called_out(store: Store) -> None:
+    rate = judgements(store, [-1.0] * 20, [-1.0] * 20, [False] * 20)
+    assert rate.ties == 20 and rate.first_chosen.value == 1.0
+    assert "100.0% of the time" in str(judge_warning([rate]))
+
+
+def test_a_judge_that_prefers_one_writer_is_not_called_out(store: Store) -> None:
+    rate = judgements(store, [-1.0] * 20, [1.0] * 20, [False] * 20)
+    assert rate.wins == 20 and rate.first_chosen.value == 0.5
+    assert judge_warning([rate]) is None and rate.verdict == "the judge prefers a to b"
+
+
+def test_identical_texts_are_nothing_to_judge_and_no_ground_to_blame_the_judge(store: Store) -> None:
+    rate = judgements(store, [0.5] * 5, [0.5] * 5, [True] * 5)
+    assert (rate.prompts, rate.identical) == (0, 5)
+    assert (rate.rate.low, rate.rate.high) == (0.0, 1.0)
+    assert judge_warning([rate]) is None and "nothing to judge" in rate.verdict
+
+
+def test_a_clear_difference_is_called_one_and_noise_is_not(store: Store) -> None:
+    base = evaluation(store, "1" * 64, [30.0 + i % 7 for i in range(50)])
+    better = evaluation(store, "2" * 64, [25.0 + i % 7 for i in range(50)])
+    noise = evaluation(store, "3" * 64, [30.0 + i % 7 + (-1) ** i * 3 for i in range(50)])
+    assert "a is better than b at equal tokens: perplexity" in (
+        compare_likelihoods(store, "a", better, "b", base, "at equal tokens").verdict
+    )
+    assert "a is worse than b" in compare_likelihoods(store, "a", base, "b", better, "x").verdict
+    assert "no difference" in compare_likelihoods(store, "a", noise, "b", base, "x").verdict
+
+
+def test_the_worst_decile_is_the_mean_of_the_worst_tenth_of_sentences(store: Store) -> None:
+    facts = likelihood_facts(store, "a", evaluation(store, "1" * 64, [10.0] * 18 + [50.0, 70.0]))
+    assert facts.worst_decile_nats == pytest.approx(6.0)
+    assert (facts.sentences, facts.tokens) == (20, 200)
