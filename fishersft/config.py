@@ -55,7 +55,7 @@ class CorpusConfig(_Section):
         1,
         "Format",
         "lines: a sentence per line. blocks: a sentence per block of lines between blank lines. "
-        "auto goes by the file name: .jsonl, .json, .parquet, otherwise lines.",
+        "auto goes by the file name: .jsonl, .json, .parquet; .txt, .md and the like are lines.",
     )
     pattern: str | None = _field(
         None,
@@ -86,7 +86,7 @@ class CorpusConfig(_Section):
         10,
         "Most rows",
         "Use a seeded uniform sample of at most this many distinct examples; empty: all.",
-        ge=2,
+        ge=3,
     )
     held_out_fraction: float = _field(
         0.1,
@@ -195,7 +195,9 @@ class CurateConfig(_Section):
     embedding: EmbeddingConfig = _field(EmbeddingConfig(), 4, "Embedding", "Shards and batches.")
     finetune: FinetuneConfig = _field(FinetuneConfig(), 5, "Fine-tuning", "Training on what was chosen.")
     evaluation: EvaluationConfig = _field(EvaluationConfig(), 6, "Evaluation", "How the outcome is measured.")
-    store: Annotated[str, NoCredentials] = _field("store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1)
+    store: Annotated[str, NoCredentials] = _field(
+        "store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1
+    )
     output: Annotated[str, NoCredentials] = _field(
         "output",
         8,

@@ -175,7 +175,7 @@ def _too_few(distinct: int, counts: ReadCounts) -> str:
     read = f"{counts.rows_read} rows read from {', '.join(counts.sources[:3]) or 'no file'}"
     if distinct:
         return (
-            f"only {distinct} distinct examples are left of the corpus ({read}, {counts.duplicates} duplicates, "
+            f"the corpus leaves too few distinct examples, {distinct} ({read}, {counts.duplicates} duplicates, "
             f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern, {counts.beyond_max_rows} "
             f"beyond corpus.max_rows); at least {_LEAST_HELD_OUT + 1} are needed, {_LEAST_HELD_OUT} to hold out and "
             "one to choose from"

@@ -51,7 +51,7 @@ def test_the_report_has_what_came_of_each_step(report: RunReport) -> None:
     chosen, at_random = report.selections
     assert chosen.sentences == 8 and abs(chosen.tokens[-1] - at_random.tokens[-1]) < 24
     assert report.trainings[0].steps == report.trainings[1].steps > 0
-    assert all(rate.wins + rate.losses + rate.ties == rate.prompts == 4 for rate in report.win_rates)
+    assert all(rate.wins + rate.losses + rate.ties == rate.prompts == 4 - rate.identical for rate in report.win_rates)
     assert report.corpus.pool + report.corpus.held_out == 60
     assert report.corpus.rows_read == report.corpus.unmatched + report.corpus.duplicates + (
         report.corpus.beyond_max_rows + report.corpus.blank + 60

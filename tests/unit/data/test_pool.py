@@ -130,8 +130,8 @@ def test_the_counts_add_up_to_the_rows_read(tmp_path: Path) -> None:
         ("", None, r"the corpus is empty: 0 rows read from .*a.txt; check corpus.path"),
         ("\n \n\t\n", None, r"the corpus is empty: 3 rows read from .*a.txt, all blank"),
         ("a\nb\n\n", "c", r"the corpus is empty: 3 rows read .*1 blank, 2 that do not match corpus.pattern"),
-        ("a\na\n", None, r"only 1 distinct examples are left .*\(2 rows read .*1 duplicates.*at least 3 are needed"),
-        ("a\nb\n", None, r"only 2 distinct examples are left .*2 to hold out and one to choose from"),
+        ("a\na\n", None, r"leaves too few distinct examples, 1 \(2 rows read .*1 duplicates.*at least 3 are needed"),
+        ("a\nb\n", None, r"leaves too few distinct examples, 2 .*2 to hold out and one to choose from"),
     ],
 )
 def test_a_corpus_without_enough_examples_says_why(
@@ -160,7 +160,7 @@ def test_a_single_held_out_example_is_too_few() -> None:
 
 
 def test_a_sample_that_is_too_small_says_that_max_rows_made_it_so() -> None:
-    with pytest.raises(InputError, match=r"only 2 distinct examples .*48 beyond corpus.max_rows\); at least 3"):
+    with pytest.raises(InputError, match=r"too few distinct examples, 2 .*48 beyond corpus.max_rows\); at least 3"):
         split(numbered(50), max_rows=2)
 
 
