@@ -159,11 +159,6 @@ def test_a_single_held_out_example_is_too_few() -> None:
     assert len(split(numbered(40), held_out_fraction=advice(caught.value)).held_out) == 2
 
 
-def test_a_sample_that_is_too_small_says_that_max_rows_made_it_so() -> None:
-    with pytest.raises(InputError, match=r"too few distinct examples, 2 .*48 beyond corpus.max_rows\); at least 3"):
-        split(numbered(50), max_rows=2)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_where_all_is_held_out_the_advice_works(seed: int) -> None:
     with pytest.raises(InputError, match="holds out all 5 distinct examples") as caught:
