@@ -176,8 +176,8 @@ def _too_few(distinct: int, counts: ReadCounts) -> str:
     if distinct:
         return (
             f"the corpus leaves too few distinct examples, {distinct} ({read}, {counts.duplicates} duplicates, "
-            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern); at least {_LEAST_HELD_OUT + 1} are needed, {_LEAST_HELD_OUT} to hold out and "
-            "one to choose from"
+            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern); at least "
+            f"{_LEAST_HELD_OUT + 1} are needed, {_LEAST_HELD_OUT} to hold out and one to choose from"
         )
     if not counts.rows_read:
         return f"the corpus is empty: {read}; check corpus.path"
