@@ -31,7 +31,7 @@ def sentence_nll(
     Raises:
         InputError: the model changes its logits after the LM head in a way that is not known here.
     """
-    _check_logits(model, sentences[0])
+    check_logits(model, sentences[0])
     result = np.zeros(len(sentences))
     done = 0
     for batch in batches_by_tokens([len(sentence.input_ids) for sentence in sentences], batch_tokens):
@@ -49,8 +49,11 @@ def sentence_nll(
 
 
 @torch.inference_mode()
-def _check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
-    """Some architectures scale their logits; a likelihood without that would be silently wrong."""
+def check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
+    """Raise InputError where the head alone does not give the model's logits, as some architectures scale them.
+
+    A likelihood without that would be silently wrong.
+    """
     ids = torch.tensor([sentence.input_ids], device=model.device)
     with_model = torch.nn.functional.cross_entropy(
         model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none"

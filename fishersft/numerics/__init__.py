@@ -1,7 +1,7 @@
-"""Arrays in, arrays out: information gain, greedy selection, baselines and intervals."""
+"""Arrays in, arrays out: information gain, greedy selection and intervals."""
 
-from fishersft.numerics.baselines import uniform
 from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.certificates import Certificate, PrefixBound, prefix_bound
 from fishersft.numerics.device import resolve_device
 from fishersft.numerics.information import block_gain, information_gains_along, updated_cholesky
 from fishersft.numerics.intervals import (
@@ -10,19 +10,23 @@ from fishersft.numerics.intervals import (
     perplexity_ratio_interval,
     wilson_interval,
 )
+from fishersft.numerics.relaxation import frank_wolfe_bound
 from fishersft.numerics.selection import Selection, select
 
 __all__ = [
+    "Certificate",
     "Estimate",
+    "PrefixBound",
     "Selection",
     "TokenBlocks",
     "block_gain",
+    "frank_wolfe_bound",
     "information_gains_along",
     "perplexity_interval",
     "perplexity_ratio_interval",
+    "prefix_bound",
     "resolve_device",
     "select",
-    "uniform",
     "updated_cholesky",
     "wilson_interval",
 ]

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fishersft import baselines
 from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks
 from fishersft.data.examples import Example
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, information_gains_along, select, uniform
+from fishersft.numerics import TokenBlocks, information_gains_along, select
 from fishersft.steps.corpus import load_index, shard_examples, shard_rows
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
@@ -73,7 +74,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     """A seeded uniform selection of about `tokens` loss tokens, with its gains: an artifact of kind "selection"."""
 
     def choose(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        indices = uniform(blocks.lengths, tokens, budget_unit="tokens", seed=config.seed)
+        indices = baselines.uniform(blocks.lengths, tokens, budget_unit="tokens", seed=config.seed)
         return indices, information_gains_along(blocks, indices, config.selection.regularization), {}
 
     params = {

@@ -17,6 +17,10 @@ FORBIDDEN = {
         "transformers", "trl", "peft", "datasets", "fsspec", "s3fs", "pyarrow", "pydantic",
         "fishersft.models", "fishersft.data", "fishersft.reporting", "fishersft.steps", "fishersft.config",
     },
+    "fishersft/baselines": {
+        "transformers", "trl", "peft", "datasets", "fsspec", "s3fs", "pyarrow", "pydantic",
+        "fishersft.models", "fishersft.data", "fishersft.reporting", "fishersft.steps", "fishersft.config",
+    },
     "fishersft/data": {"transformers", "fishersft.models", "fishersft.reporting", "fishersft.steps"},
     "fishersft/models": {"fishersft.reporting", "fishersft.steps", "fishersft.data.store"},
     "fishersft/reporting": {"torch", "transformers", "fishersft.models", "fishersft.data", "fishersft.steps"},

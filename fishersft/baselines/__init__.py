@@ -1,0 +1,31 @@
+"""What a selection has to beat: other ways to choose sentences under the same budget.
+
+Each takes what it knows of every sentence, the sentences' lengths and a budget, and gives the chosen positions in
+order: `name(..., lengths, budget, *, budget_unit="sentences", seed=0)`. Two rules hold for all of them.
+
+* Each is an order of the sentences that the budget cuts. In sentences it is a prefix of that many; in tokens the
+  prefix (of at least one sentence) whose total is nearest to the budget, the shorter of two equally near. So the
+  total strays by at most half a sentence's length (but for a first sentence longer than the budget), up or down
+  alike, and no sentence is passed over for being long, as it would be by filling up what remains.
+* Sentences of zero tokens are never chosen, and nothing is asked of their embeddings or scores.
+"""
+
+from fishersft.baselines.clusters import clustering
+from fishersft.baselines.coverage import facility_location
+from fishersft.baselines.propensity import density, density_scores
+from fishersft.baselines.random_order import uniform
+from fishersft.baselines.ranked import ask_llm, longest, perplexity
+from fishersft.baselines.sentence_design import mean_embeddings, sentence_d_optimal
+
+__all__ = [
+    "ask_llm",
+    "clustering",
+    "density",
+    "density_scores",
+    "facility_location",
+    "longest",
+    "mean_embeddings",
+    "perplexity",
+    "sentence_d_optimal",
+    "uniform",
+]
