@@ -183,7 +183,9 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     publish_dataset(store, settings, corpus.key, selection.key)
     _print_outcomes([corpus, *embeddings, selection])
     facts = selection.facts
-    _print_selection(facts["sentences"], facts["tokens"], facts["information_gain"], facts["exhausted"])
+    _print_selection(
+        facts["sentences"], facts["tokens"], facts["information_gain"], facts["certificate"], facts["exhausted"]
+    )
     _print_path("dataset", output_folder(settings, "dataset"))
 
 
@@ -209,7 +211,13 @@ def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None
     ):
         table.add_row(str(rank), str(index), f"{gain:.4f}", str(tokens))
     console.print(table)
-    _print_selection(len(selection), int(selection.tokens.sum()), selection.information_gain, selection.exhausted)
+    _print_selection(
+        len(selection),
+        int(selection.tokens.sum()),
+        selection.information_gain,
+        str(selection.certificate),
+        selection.exhausted,
+    )
     if output:
         write_picks(selection, output)
         _print_path("picks", str(output))
@@ -239,8 +247,9 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
     console.print(table)
 
 
-def _print_selection(sentences: int, tokens: int, information_gain: float, exhausted: bool) -> None:
+def _print_selection(sentences: int, tokens: int, information_gain: float, certificate: str, exhausted: bool) -> None:
     console.print(f"{sentences:,} sentences, {tokens:,} tokens, information gain {information_gain:,.2f} nats")
+    console.print(f"Proven: {certificate} within this budget")
     if exhausted:
         console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
 

@@ -31,6 +31,8 @@ class Picks:
         open: (n,), bool; may still be chosen.
         indices, gains: the picks in order, and their marginal gains in nats.
         evaluations: gains computed, kept by the algorithm.
+        impossible: (n,), bool; in no selection within the budget: without tokens, or longer than all of it.
+        upper_bound: on the information gain of any selection within the budget, where the algorithm proved one.
     """
 
     def __init__(
@@ -52,6 +54,8 @@ class Picks:
         self._spent = 0
         self._on_progress = on_progress
         self.open = (lengths > 0) & (self._costs <= budget)
+        self.impossible = ~self.open
+        self.upper_bound: float | None = None
 
     def take(self, index: int, gain: float) -> None:
         """Record the next pick and spend its cost."""

@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.certificates import PrefixBound
 from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
 from fishersft.numerics.information import block_gain, scaled, updated_cholesky
 
@@ -48,7 +49,8 @@ def lazy_greedy(
     blocks = TokenBlocks(blocks.values.to(device), blocks.offsets)
     cholesky = torch.eye(blocks.dim, dtype=torch.float64, device=device)
     lower, upper = np.zeros(len(blocks)), np.full(len(blocks), np.inf)
-    next_twin, waiting = _identical_blocks(blocks)
+    original, next_twin, waiting = _identical_blocks(blocks)
+    bound = PrefixBound(budget, budget_unit, blocks.lengths.numpy())
 
     while picks.open.any():
         candidates = picks.open & ~waiting
@@ -61,6 +63,7 @@ def lazy_greedy(
                 stale[batch] = False
                 threshold = max(threshold, lower[batch].max())
 
+        bound.update(picks.information_gain, _bounds_of_all(upper, original, picks))
         best, best_gain = -1, -np.inf
         for i in np.flatnonzero(candidates & (upper >= threshold)):
             gain = block_gain(cholesky, scaled(blocks[int(i)], regularization))
@@ -71,7 +74,19 @@ def lazy_greedy(
         picks.take(best, best_gain)
         if (twin := next_twin[best]) >= 0:
             waiting[twin], upper[twin] = False, upper[best]
+    bound.update(picks.information_gain, _bounds_of_all(upper, original, picks))
+    picks.upper_bound = bound.value
     return picks
+
+
+def _bounds_of_all(upper: np.ndarray, original: np.ndarray, picks: Picks) -> np.ndarray:
+    """What every block may still add, for the certificate: a copy at most what any of its like was known to add."""
+    of_original = np.full(len(upper), np.inf)
+    np.minimum.at(of_original, original, upper)
+    bounds = of_original[original]
+    bounds[picks.impossible] = 0.0
+    bounds[picks.indices] = 0.0
+    return bounds
 
 
 def _highest(upper: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -124,19 +139,18 @@ def _padded_batches(lengths: np.ndarray, dim: int) -> Iterator[np.ndarray]:
             start = end
 
 
-def _identical_blocks(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray]:
-    """For each block the next one with the same bytes (or -1), and which blocks have such a one before them.
+def _identical_blocks(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each block the first and the next one with the same bytes (or -1), and which blocks are not the first.
 
     Of identical blocks the lower index is chosen first, so the later ones need no look until then.
     """
-    next_twin = np.full(len(blocks), -1)
+    original, next_twin = np.arange(len(blocks)), np.full(len(blocks), -1)
     last_seen: dict[bytes, int] = {}
     for i in range(len(blocks)):
         block = blocks[i].cpu().contiguous()
         digest = hashlib.blake2b(block.view(torch.uint8).numpy().data, digest_size=16).digest()
         if digest in last_seen:
             next_twin[last_seen[digest]] = i
+            original[i] = original[last_seen[digest]]
         last_seen[digest] = i
-    has_earlier = np.zeros(len(blocks), dtype=bool)
-    has_earlier[next_twin[next_twin >= 0]] = True
-    return next_twin, has_earlier
+    return original, next_twin, original != np.arange(len(blocks))

@@ -13,6 +13,7 @@ import torch
 
 from fishersft.errors import InputError
 from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.certificates import Certificate, prefix_bound
 from fishersft.numerics.device import resolve_device
 from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
 from fishersft.numerics.lazy import lazy_greedy
@@ -33,6 +34,7 @@ class Selection:
         algorithm, regularization, budget, budget_unit: as asked for.
         evaluations: how many marginal gains were computed.
         exhausted: the budget covered all there was; every block that holds a token is chosen.
+        certificate: how near this is to the best possible selection of the budget, proven by the prefix bound.
     """
 
     indices: np.ndarray
@@ -45,6 +47,7 @@ class Selection:
     budget_unit: BudgetUnit
     evaluations: int
     exhausted: bool
+    certificate: Certificate
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -122,17 +125,25 @@ def select(
             pool, int(budget), budget_unit=budget_unit, regularization=regularization, on_progress=on_progress
         )
     indices = np.array(picks.indices, dtype=np.int64)
+    information_gain = math.fsum(picks.gains)
+    if picks.upper_bound is None:
+        certificate = prefix_bound(
+            pool, indices, int(budget), budget_unit=budget_unit, regularization=float(regularization)
+        )
+    else:
+        certificate = Certificate(information_gain, picks.upper_bound, "prefix")
     return Selection(
         indices=indices,
         gains=np.array(picks.gains, dtype=np.float64),
         tokens=lengths[indices],
-        information_gain=math.fsum(picks.gains),
+        information_gain=information_gain,
         algorithm=algorithm,
         regularization=float(regularization),
         budget=int(budget),
         budget_unit=budget_unit,
         evaluations=picks.evaluations,
-        exhausted=len(indices) == np.count_nonzero(lengths),
+        exhausted=bool(len(indices) == np.count_nonzero(lengths)),
+        certificate=certificate,
     )
 
 

@@ -38,13 +38,17 @@ class CorpusFacts(_Facts):
 
 
 class SelectionFacts(_Facts):
-    """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens."""
+    """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens.
+
+    `certificate` says how near the selection is to the best possible, where that was proven.
+    """
 
     method: str
     sentences: int
     information_gain: list[float]
     tokens: list[int]
     lengths: list[int]
+    certificate: str = ""
 
 
 class ChosenRow(_Facts):

@@ -109,7 +109,10 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         judge=config.evaluation.judge or f"{config.model.path} (the base model itself)",
         corpus=_corpus_facts(store, index, keys.embeddings),
         pool_lengths=_pool_lengths(store, keys.embeddings),
-        selections=[_selection_facts(INFORMATIVE, picks), _selection_facts(UNIFORM, uniform_picks)],
+        selections=[
+            _selection_facts(INFORMATIVE, picks, selected["certificate"]),
+            _selection_facts(UNIFORM, uniform_picks),
+        ],
         chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
             _training_facts(INFORMATIVE, trained, config),
@@ -176,13 +179,14 @@ def _pool_lengths(store: Store, embeddings: Sequence[str]) -> list[int]:
     return [length for key in embeddings for length in store.get("embeddings", key).facts["lengths"]]
 
 
-def _selection_facts(method: str, picks: SavedSelection) -> SelectionFacts:
+def _selection_facts(method: str, picks: SavedSelection, certificate: str = "") -> SelectionFacts:
     return SelectionFacts(
         method=method,
         sentences=len(picks.gains),
         information_gain=np.cumsum(picks.gains).tolist(),
         tokens=np.cumsum(picks.tokens).tolist(),
         lengths=picks.tokens,
+        certificate=certificate,
     )
 
 

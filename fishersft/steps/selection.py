@@ -20,7 +20,7 @@ from fishersft.numerics import TokenBlocks, information_gains_along, select
 from fishersft.steps.corpus import load_index, shard_examples, shard_rows
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
-SELECTION_VERSION = 1
+SELECTION_VERSION = 2
 UNIFORM_VERSION = 1
 
 T = TypeVar("T")
@@ -64,7 +64,12 @@ def select_informative(
                 f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
                 f"({shortest}); raise it"
             )
-        facts = {"exhausted": bool(selection.exhausted), "evaluations": int(selection.evaluations)}
+        facts = {
+            "exhausted": selection.exhausted,
+            "evaluations": selection.evaluations,
+            "certificate": str(selection.certificate),
+            "upper_bound": selection.certificate.upper_bound,
+        }
         return selection.indices, selection.gains, facts
 
     return _save_selection(store, corpus, embeddings, SELECTION_VERSION, settings.model_dump(), choose)

@@ -217,3 +217,26 @@ def test_bad_input_is_named(changed: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"blocks": [np.ones((1, 2))], "budget": 1} | changed
     with pytest.raises(InputError, match=message):
         select(**arguments)
+
+
+@given(
+    blocks=block_lists(max_blocks=7, max_dim=4), unit=st.sampled_from(["sentences", "tokens"]), budget=st.integers(1, 9)
+)
+def test_the_certificate_is_never_under_the_best_of_all_subsets(
+    blocks: list[np.ndarray], unit: Any, budget: int
+) -> None:
+    costs = [len(block) if unit == "tokens" else 1 for block in blocks]
+    best = 0.0
+    for size in range(len(blocks) + 1):
+        for subset in itertools.combinations(range(len(blocks)), size):
+            if sum(costs[i] for i in subset if len(blocks[i])) <= budget:
+                rows = np.concatenate([np.zeros((0, blocks[0].shape[1])), *(blocks[i] for i in subset)])
+                best = max(best, float(np.linalg.slogdet(np.eye(rows.shape[1]) + rows.T @ rows).logabsdet))
+    for algorithm in ("lazy", "naive"):
+        selection = select(blocks, budget, budget_unit=unit, algorithm=algorithm)  # type: ignore[arg-type]
+        assert selection.certificate.upper_bound >= best * (1 - 1e-9) - 1e-9
+        assert selection.certificate.information_gain == selection.information_gain
+
+
+def test_choosing_everything_is_certified_as_the_best_possible(random_blocks: list[np.ndarray]) -> None:
+    assert select(random_blocks, len(random_blocks)).certificate.ratio > 1 - 1e-6
