@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -112,3 +114,19 @@ def test_bad_input_is_one_clear_line_before_any_model_is_loaded(first_run: Curat
     assert f"error: {corpus}:2 has no field 'text'; its fields are: verse; set corpus.text_field" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not list(tmp_path.glob("store/model"))
+
+
+def test_the_report_is_written_anew_from_its_data(first_run: CurationRun, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "fishersft.cli",
+        "report",
+        str(first_run.output / "report"),
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").read_bytes() == (first_run.output / "report" / "index.html").read_bytes()
+    assert "information gain" in " ".join(done.stdout.split())
