@@ -31,7 +31,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
 from fishersft.data.keys import digest_of, file_digest
-from fishersft.data.locations import display_name
+from fishersft.data.locations import display_name, remote_errors
 from fishersft.errors import InputError
 
 MANIFEST_FORMAT = 1
@@ -97,7 +97,8 @@ class Store:
         """
         path = self._path(kind, key, "manifest.json")
         try:
-            text = self._fs.cat_file(path)
+            with clear_storage_errors(f"{kind} artifact {key}"):
+                text = self._fs.cat_file(path)
         except FileNotFoundError:
             return None
         try:
@@ -159,7 +160,7 @@ class Store:
         """
         scratch = Path(self._root, ".drafts") if self._local else Path(tempfile.gettempdir())
         folder = scratch / f"{kind}-{uuid.uuid4().hex}"
-        with clear_disk_errors(f"{kind} artifact {key}"):
+        with clear_storage_errors(f"{kind} artifact {key}"):
             yield from self._publish(folder, kind, key, params, inputs)
 
     def _publish(
@@ -241,7 +242,7 @@ def put_folder(folder: Path, url: str) -> None:
     fs, root = _filesystem(url)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     listing = f"{root}/.fishersft.json"
-    with clear_disk_errors(url):
+    with clear_storage_errors(url):
         before = json.loads(fs.cat_file(listing)) if fs.exists(listing) else []
         for name in names:
             target = f"{root}/{name}"
@@ -254,14 +255,17 @@ def put_folder(folder: Path, url: str) -> None:
 
 
 @contextmanager
-def clear_disk_errors(what: str) -> Iterator[None]:
-    """Turns a full disk, or a file where a folder should be, while writing `what` into one clear error.
+def clear_storage_errors(what: str) -> Iterator[None]:
+    """Turns what a user can mend while `what` is read or written into one clear error.
 
     Raises:
-        InputError: one of the two happened.
+        InputError: the disk is full, access is denied, a file is where a folder should be, or an object store
+            cannot be reached.
     """
     try:
         yield
+    except PermissionError as error:
+        raise InputError(f"access denied for {what}: {error}; check its permissions, or your credentials") from error
     except (NotADirectoryError, FileExistsError) as error:
         raise InputError(f"cannot write {what}: {error.filename} is a file, not a folder; choose another") from error
     except (OSError, SafetensorError) as error:
@@ -271,6 +275,11 @@ def clear_disk_errors(what: str) -> Iterator[None]:
         raise InputError(
             f"no space left on the disk while writing {what}; free some space, or choose another store and output, "
             "then run again: finished artifacts are kept"
+        ) from error
+    except remote_errors() as error:
+        raise InputError(
+            f"the object store cannot be reached for {what}: {error}; check credentials and endpoint (such as "
+            "AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL) and the network, then run again: finished artifacts are kept"
         ) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fishersft.config import CurateConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
-from fishersft.data.store import Store, clear_disk_errors, put_folder
+from fishersft.data.store import Store, clear_storage_errors, put_folder
 from fishersft.steps.corpus import load_index
 from fishersft.steps.selection import load_picks, picked_rows
 
@@ -28,7 +28,7 @@ def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: 
         information_gain=sum(picks.gains),
         version=version("fishersft"),
     )
-    with clear_disk_errors("the curated dataset"), tempfile.TemporaryDirectory() as scratch:
+    with clear_storage_errors("the curated dataset"), tempfile.TemporaryDirectory() as scratch:
         write_curated(
             Path(scratch),
             picked_rows(store, picks),

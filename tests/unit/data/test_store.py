@@ -115,6 +115,30 @@ def test_a_full_disk_gives_one_clear_error_and_no_artifact(tmp_path: Path) -> No
         subprocess.run(["umount", mount], check=True)
 
 
+def test_an_object_store_without_credentials_is_one_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"cannot be reached .* check credentials"):
+        Store("s3://bucket/prefix").find("shard", KEY)
+
+
+def test_a_store_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("not a folder")
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        publish(Store(str(tmp_path / "store")))
+
+
+def test_an_unknown_protocol_is_named() -> None:
+    with pytest.raises(InputError, match="expected a folder or a URL such as s3://"):
+        Store("nonsense://bucket")
+
+
 def test_a_key_holds_everything_that_determines_the_artifact() -> None:
     base = artifact_key("shard", 1, {"a": 1}, {"x": "y"})
     others = [
