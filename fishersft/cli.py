@@ -182,10 +182,7 @@ def _select_from_corpus(settings: CurateConfig) -> None:
         )
     publish_dataset(store, settings, corpus.key, selection.key)
     _print_outcomes([corpus, *embeddings, selection])
-    facts = selection.facts
-    _print_selection(
-        facts["sentences"], facts["tokens"], facts["information_gain"], facts["certificate"], facts["exhausted"]
-    )
+    _print_selection(selection.facts)
     _print_path("dataset", output_folder(settings, "dataset"))
 
 
@@ -212,11 +209,14 @@ def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None
         table.add_row(str(rank), str(index), f"{gain:.4f}", str(tokens))
     console.print(table)
     _print_selection(
-        len(selection),
-        int(selection.tokens.sum()),
-        selection.information_gain,
-        str(selection.certificate),
-        selection.exhausted,
+        {
+            "sentences": len(selection),
+            "tokens": int(selection.tokens.sum()),
+            "rule": selection.rule,
+            "information_gain": selection.information_gain,
+            "certificate": str(selection.certificate),
+            "exhausted": selection.exhausted,
+        }
     )
     if output:
         write_picks(selection, output)
@@ -247,10 +247,13 @@ def _print_outcomes(outcomes: list[Outcome]) -> None:
     console.print(table)
 
 
-def _print_selection(sentences: int, tokens: int, information_gain: float, certificate: str, exhausted: bool) -> None:
-    console.print(f"{sentences:,} sentences, {tokens:,} tokens, information gain {information_gain:,.2f} nats")
-    console.print(f"Proven: {certificate} within this budget")
-    if exhausted:
+def _print_selection(facts: dict[str, Any]) -> None:
+    console.print(
+        f"{facts['sentences']:,} sentences, {facts['tokens']:,} tokens, chosen by {facts['rule']}: information gain "
+        f"{facts['information_gain']:,.2f} nats"
+    )
+    console.print(f"Proven: {facts['certificate']} within this budget")
+    if facts["exhausted"]:
         console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 BudgetUnit = Literal["sentences", "tokens"]
+Rule = Literal["gain", "gain per token"]
 Progress = Callable[[int, int], None]
 
 _TIE_RELATIVE = 1e-9  # gains as close as this are equal, so that picks do not hang on the order of a sum
@@ -25,11 +26,13 @@ class Picks:
         dim: of the information matrix.
         budget: > 0, sentences or tokens.
         budget_unit: which of the two.
+        rule: what the best block has most of.
         on_progress: called after each pick with what of the budget is spent, and all that can be.
 
     Attributes:
         open: (n,), bool; may still be chosen.
         indices, gains: the picks in order, and their marginal gains in nats.
+        weights: (n,), float64; what a block's gain is divided by before it is compared, by the rule.
         evaluations: gains computed, kept by the algorithm.
         impossible: (n,), bool; in no selection within the budget: without tokens, or longer than all of it.
         upper_bound: on the information gain of any selection within the budget, where the algorithm proved one.
@@ -41,12 +44,14 @@ class Picks:
         dim: int,
         budget: int,
         budget_unit: BudgetUnit = "sentences",
+        rule: Rule = "gain",
         on_progress: Progress | None = None,
     ) -> None:
         self.indices: list[int] = []
         self.gains: list[float] = []
         self.evaluations = 0
         self.information_gain = 0.0
+        self.weights = np.maximum(lengths, 1.0) if rule == "gain per token" else np.ones(len(lengths))
         self._dim = dim
         self._costs = lengths if budget_unit == "tokens" else np.ones_like(lengths)
         self._spendable = min(budget, int(self._costs[lengths > 0].sum()))
@@ -71,6 +76,6 @@ class Picks:
             self._on_progress(self._spent, self._spendable)
 
     def beats(self, gain: float, best: float) -> bool:
-        """Whether `gain` exceeds `best` by more than rounding; if not they tie, and the lower index stays."""
+        """Whether one (weighted) gain exceeds another by more than rounding; if not, the lower index stays."""
         rounding = _TIE_ABSOLUTE * (self._dim + self.information_gain)
         return gain * (1 - _TIE_RELATIVE) > best + rounding

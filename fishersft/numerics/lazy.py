@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.certificates import PrefixBound
-from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
+from fishersft.numerics.greedy import BudgetUnit, Picks, Progress, Rule
 from fishersft.numerics.information import block_gain, scaled, updated_cholesky
 
 _BATCH = 64  # stale blocks looked at together
@@ -24,6 +24,7 @@ def lazy_greedy(
     budget: int,
     *,
     budget_unit: BudgetUnit = "sentences",
+    rule: Rule = "gain",
     regularization: float = 1.0,
     device: torch.device | str = "cpu",
     on_progress: Progress | None = None,
@@ -45,7 +46,7 @@ def lazy_greedy(
         >>> lazy_greedy(pool, 2).indices
         [1, 2]
     """
-    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, on_progress)
+    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, rule, on_progress)
     blocks = TokenBlocks(blocks.values.to(device), blocks.offsets)
     cholesky = torch.eye(blocks.dim, dtype=torch.float64, device=device)
     lower, upper = np.zeros(len(blocks)), np.full(len(blocks), np.inf)
@@ -57,19 +58,19 @@ def lazy_greedy(
         threshold = -np.inf
         for precision in (torch.float32, torch.float64):
             stale = candidates.copy()
-            while (batch := _highest(upper, np.flatnonzero(stale & (upper >= threshold)))).size:
+            while (batch := _highest(upper / picks.weights, stale, threshold)).size:
                 lower[batch], upper[batch] = _gain_intervals(blocks, batch, cholesky.to(precision), regularization)
                 picks.evaluations += len(batch)
                 stale[batch] = False
-                threshold = max(threshold, lower[batch].max())
+                threshold = max(threshold, (lower / picks.weights)[batch].max())
 
         bound.update(picks.information_gain, _bounds_of_all(upper, original, picks))
-        best, best_gain = -1, -np.inf
-        for i in np.flatnonzero(candidates & (upper >= threshold)):
+        best, best_gain, best_score = -1, 0.0, -np.inf
+        for i in np.flatnonzero(candidates & (upper / picks.weights >= threshold)):
             gain = block_gain(cholesky, scaled(blocks[int(i)], regularization))
             picks.evaluations += 1
-            if picks.beats(gain, best_gain):
-                best, best_gain = int(i), gain
+            if picks.beats(gain / picks.weights[i], best_score):
+                best, best_gain, best_score = int(i), gain, gain / picks.weights[i]
         cholesky = updated_cholesky(cholesky, scaled(blocks[best], regularization))
         picks.take(best, best_gain)
         if (twin := next_twin[best]) >= 0:
@@ -89,8 +90,9 @@ def _bounds_of_all(upper: np.ndarray, original: np.ndarray, picks: Picks) -> np.
     return bounds
 
 
-def _highest(upper: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The candidates with the highest bounds: a batch of them, or all that no bound is known of."""
+def _highest(upper: np.ndarray, stale: np.ndarray, threshold: float) -> np.ndarray:
+    """The stale blocks with the highest bounds from the threshold up: a batch, or all that no bound is known of."""
+    among = np.flatnonzero(stale & (upper >= threshold))
     unknown = among[np.isinf(upper[among])]
     if unknown.size or among.size <= _BATCH:
         return unknown if unknown.size else among

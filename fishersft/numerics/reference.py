@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from fishersft.numerics.blocks import TokenBlocks
-from fishersft.numerics.greedy import BudgetUnit, Picks, Progress
+from fishersft.numerics.greedy import BudgetUnit, Picks, Progress, Rule
 from fishersft.numerics.information import scaled
 
 
@@ -28,6 +28,7 @@ def naive_greedy(
     budget: int,
     *,
     budget_unit: BudgetUnit = "sentences",
+    rule: Rule = "gain",
     regularization: float = 1.0,
     on_progress: Progress | None = None,
 ) -> Picks:
@@ -43,17 +44,17 @@ def naive_greedy(
         >>> naive_greedy(pool, 2).indices  # (3, 0) first; then (0, 1) adds log 2, (2, 0) only log(14 / 10)
         [1, 2]
     """
-    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, on_progress)
+    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, rule, on_progress)
     information = torch.eye(blocks.dim, dtype=torch.float64)
     while picks.open.any():
         log_det = _log_det(information)
-        best, best_gain = -1, -np.inf
+        best, best_score = -1, -np.inf
         for i in np.flatnonzero(picks.open):
             block = scaled(blocks[int(i)], regularization).cpu()
             gain = max(0.0, _log_det(information + block.T @ block) - log_det)
             picks.evaluations += 1
-            if picks.beats(gain, best_gain):
-                best, best_gain = int(i), gain
+            if picks.beats(gain / picks.weights[i], best_score):
+                best, best_gain, best_score = int(i), gain, gain / picks.weights[i]
         chosen = scaled(blocks[best], regularization).cpu()
         information += chosen.T @ chosen
         picks.take(best, best_gain)
@@ -65,6 +66,7 @@ def paper_greedy(
     budget: int,
     *,
     budget_unit: BudgetUnit = "sentences",
+    rule: Rule = "gain",
     regularization: float = 1.0,
     on_progress: Progress | None = None,
 ) -> Picks:
@@ -83,23 +85,23 @@ def paper_greedy(
         >>> run.indices, run.evaluations  # round 1 looks at block 0 (its bound is infinite) and at 1 and 2
         ([0, 2], 5)
     """
-    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, on_progress)
+    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, rule, on_progress)
     information = torch.eye(blocks.dim, dtype=torch.float64)
     last_gain = np.full(len(blocks), np.inf)
     while picks.open.any():
         log_det = _log_det(information)
-        best, best_gain = -1, -np.inf
+        best, best_score = -1, -np.inf
         for i in np.flatnonzero(picks.open):
-            if not picks.beats(last_gain[i], best_gain):
+            if not picks.beats(last_gain[i] / picks.weights[i], best_score):
                 continue
             block = scaled(blocks[int(i)], regularization).cpu()
             last_gain[i] = max(0.0, _log_det(information + block.T @ block) - log_det)
             picks.evaluations += 1
-            if picks.beats(last_gain[i], best_gain):
-                best, best_gain = int(i), float(last_gain[i])
+            if picks.beats(last_gain[i] / picks.weights[i], best_score):
+                best, best_score = int(i), last_gain[i] / picks.weights[i]
         chosen = scaled(blocks[best], regularization).cpu()
         information += chosen.T @ chosen
-        picks.take(best, best_gain)
+        picks.take(best, float(last_gain[best]))
     return picks
 
 

@@ -20,7 +20,7 @@ from fishersft.numerics import TokenBlocks, information_gains_along, select
 from fishersft.steps.corpus import load_index, shard_examples, shard_rows
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
-SELECTION_VERSION = 2
+SELECTION_VERSION = 3
 UNIFORM_VERSION = 1
 
 T = TypeVar("T")
@@ -67,6 +67,7 @@ def select_informative(
         facts = {
             "exhausted": selection.exhausted,
             "evaluations": selection.evaluations,
+            "rule": selection.rule,
             "certificate": str(selection.certificate),
             "upper_bound": selection.certificate.upper_bound,
         }

@@ -136,6 +136,19 @@ def test_a_token_budget_takes_only_what_still_fits(algorithm: Any) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_with_a_token_budget_the_better_rule_wins_and_is_named(algorithm: Any) -> None:
+    # One block of 4 tokens gains log 10; four of one token log 9 each, together far more.
+    short = [np.eye(5)[:4] * 0.0 + np.eye(5)[:1] * 1.5, *(np.eye(5)[i : i + 1] * np.sqrt(8) for i in range(1, 5))]
+    by_token = select(short, budget=4, budget_unit="tokens", algorithm=algorithm)
+    assert (by_token.rule, by_token.indices.tolist()) == ("gain per token", [1, 2, 3, 4])
+    # The best rate is that of a block of one token, which leaves no room for the block that gains most.
+    long = [np.eye(5)[:1] * 2.0, np.eye(5)[:4] * 1.9]
+    by_gain = select(long, budget=4, budget_unit="tokens", algorithm=algorithm)
+    assert (by_gain.rule, by_gain.indices.tolist()) == ("gain", [1])
+    assert select(short, budget=4, algorithm=algorithm).rule == "gain"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_budget_beyond_the_corpus_takes_all_in_greedy_order(random_blocks: list[np.ndarray], algorithm: Any) -> None:
     blocks = random_blocks[:10]
     everything = select(blocks, budget=1000, algorithm=algorithm)
@@ -177,8 +190,10 @@ def test_a_gpu_gives_the_picks_of_the_cpu(random_blocks: list[np.ndarray]) -> No
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize(("unit", "budget", "total"), [("sentences", 3, 3), ("tokens", 1000, 9)])
-def test_progress_is_told_after_each_pick(algorithm: Any, unit: Any, budget: int, total: int) -> None:
+@pytest.mark.parametrize(("unit", "budget", "total", "picks"), [("sentences", 3, 3, 3), ("tokens", 1000, 18, 6)])
+def test_progress_is_told_after_each_pick_of_every_run(
+    algorithm: Any, unit: Any, budget: int, total: int, picks: int
+) -> None:
     calls: list[tuple[int, int]] = []
     blocks = [np.eye(3)] * 3
     select(
@@ -188,7 +203,7 @@ def test_progress_is_told_after_each_pick(algorithm: Any, unit: Any, budget: int
         algorithm=algorithm,
         on_progress=lambda done, all_: calls.append((done, all_)),
     )
-    assert calls == [(total * k // 3, total) for k in (1, 2, 3)]
+    assert calls == [(total * k // picks, total) for k in range(1, picks + 1)]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +237,7 @@ def test_bad_input_is_named(changed: dict[str, Any], message: str) -> None:
 @given(
     blocks=block_lists(max_blocks=7, max_dim=4), unit=st.sampled_from(["sentences", "tokens"]), budget=st.integers(1, 9)
 )
-def test_the_certificate_is_never_under_the_best_of_all_subsets(
+def test_greedy_keeps_its_guarantee_and_its_certificate_is_never_under_the_best_of_all_subsets(
     blocks: list[np.ndarray], unit: Any, budget: int
 ) -> None:
     costs = [len(block) if unit == "tokens" else 1 for block in blocks]
@@ -235,6 +250,8 @@ def test_the_certificate_is_never_under_the_best_of_all_subsets(
     for algorithm in ("lazy", "naive"):
         selection = select(blocks, budget, budget_unit=unit, algorithm=algorithm)  # type: ignore[arg-type]
         assert selection.certificate.upper_bound >= best * (1 - 1e-9) - 1e-9
+        share = (1 - 1 / np.e) / (2 if unit == "tokens" else 1)
+        assert selection.information_gain >= share * best * (1 - 1e-6) - 1e-9
         assert selection.certificate.information_gain == pytest.approx(selection.information_gain, rel=1e-6, abs=1e-9)
 
 
