@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fishersft.config import ModelConfig
 from fishersft.data.store import Store
 from fishersft.steps.models import PreparedModel, prepare_model
+
+# The same examples in every CI run, new ones at every desk.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 VERSES = [
     "Shall I compare thee to a summer's day?",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -57,9 +58,9 @@ def lazy_greedy(
         candidates = picks.open & ~waiting
         threshold = -np.inf
         for precision in (torch.float32, torch.float64):
-            stale = candidates.copy()
+            stale, factor = candidates.copy(), cholesky.to(precision)
             while (batch := _highest(upper / picks.weights, stale, threshold)).size:
-                lower[batch], upper[batch] = _gain_intervals(blocks, batch, cholesky.to(precision), regularization)
+                lower[batch], upper[batch] = _gain_intervals(blocks, batch, factor, regularization)
                 picks.evaluations += len(batch)
                 stale[batch] = False
                 threshold = max(threshold, (lower / picks.weights)[batch].max())
@@ -114,9 +115,9 @@ def _gain_intervals(
     eps = 4 * torch.finfo(cholesky.dtype).eps
     for part in _padded_batches(all_lengths, blocks.dim):
         lengths = torch.from_numpy(all_lengths[part])
-        rows = scaled(torch.cat([blocks[int(i)] for i in indices[part]]), regularization)
-        energy = torch.segment_reduce(rows.square().sum(1), "sum", lengths=lengths.to(rows.device))
-        whitened = torch.linalg.solve_triangular(cholesky, rows.to(cholesky.dtype).T, upper=False).T
+        rows = torch.cat([blocks[int(i)] for i in indices[part]]).to(cholesky) / math.sqrt(regularization)
+        energy = torch.segment_reduce(rows.square().sum(1), "sum", lengths=lengths.to(rows.device)).double()
+        whitened = torch.linalg.solve_triangular(cholesky, rows.T, upper=False).T
         padded = pad_sequence(whitened.split(lengths.tolist()), batch_first=True)
         gram = padded @ padded.mT if padded.shape[1] <= padded.shape[2] else padded.mT @ padded
         side = gram.shape[-1]
