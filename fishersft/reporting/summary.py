@@ -40,7 +40,7 @@ class CorpusFacts(_Facts):
 class SelectionFacts(_Facts):
     """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens.
 
-    `certificate` says how near the selection is to the best possible, where that was proven.
+    `certificate` is a sentence that says how near to the best possible it is, where that was proven.
     """
 
     method: str

@@ -27,11 +27,7 @@ def summary_table(report: RunReport) -> Table:
 def summary_markdown(report: RunReport) -> str:
     """The headline, the warnings, the key numbers, the comparisons and the costs, as Markdown."""
     parts = [f"# {markdown(report.name)}", f"**{markdown(report.headline)}**"]
-    parts += [
-        f"The information gain of {markdown(chosen.method)} is {markdown(chosen.certificate)} within its budget."
-        for chosen in report.selections
-        if chosen.certificate
-    ]
+    parts += [markdown(chosen.certificate) for chosen in report.selections if chosen.certificate]
     if report.warnings:
         parts.append("\n".join(f"- **Warning:** {markdown(warning)}" for warning in report.warnings))
     for make in (sheets.key_numbers, sheets.comparisons, sheets.win_rates, sheets.corpus, sheets.costs):

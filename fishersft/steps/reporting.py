@@ -110,7 +110,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         corpus=_corpus_facts(store, index, keys.embeddings),
         pool_lengths=_pool_lengths(store, keys.embeddings),
         selections=[
-            _selection_facts(INFORMATIVE, picks, selected["certificate"]),
+            _selection_facts(INFORMATIVE, picks, _proof(selected["certificate"])),
             _selection_facts(UNIFORM, uniform_picks),
         ],
         chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
@@ -131,6 +131,10 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         config=_shown_config(config),
         versions=_versions(),
     )
+
+
+def _proof(certificate: str) -> str:
+    return f"The selection by {INFORMATIVE} is proven to have {certificate} gain within its budget."
 
 
 def _basis(trained: Manifest, uniform_trained: Manifest) -> str:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from rich.markdown import Markdown
 
+from fishersft.reporting.page import render_html
 from fishersft.reporting.sheets import budget_basis, corpus, costs, key_numbers, win_rates
 from fishersft.reporting.summary import RunReport
 from fishersft.reporting.tables import chosen_rows, summary_markdown, summary_table
@@ -187,3 +188,11 @@ def test_numbers_that_are_missing_or_not_finite_are_said() -> None:
 def test_visible_text_keeps_what_is_harmless_and_shows_what_is_not() -> None:
     assert visible("Grüße, 世界 \u200d 👩‍👧\tx\r\ny") == "Grüße, 世界 \u200d 👩‍👧\tx\ny"
     assert visible("a\x00\u202eb\ud800\r") == "a[U+0000][U+202E]b\ufffd[U+000D]"
+
+
+def test_a_proof_is_shown_on_the_page_and_in_the_summary(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    proven = report.selections[0].model_copy(update={"certificate": "Proven to have at least 96.1% of the best."})
+    report = report.model_copy(update={"selections": [proven, *report.selections[1:]]})
+    assert "Proven to have at least 96.1% of the best." in render_html(report)
+    assert "Proven to have at least 96.1% of the best." in summary_markdown(report)
