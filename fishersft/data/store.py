@@ -242,7 +242,7 @@ def put_folder(folder: Path, url: str) -> None:
     fs, root = _filesystem(url)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     listing = f"{root}/.fishersft.json"
-    with clear_storage_errors(url):
+    with clear_storage_errors(display_name(url)):
         before = json.loads(fs.cat_file(listing)) if fs.exists(listing) else []
         for name in names:
             target = f"{root}/{name}"

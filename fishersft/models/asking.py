@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.errors import InputError
 from fishersft.models.evaluating import check_logits
-from fishersft.models.forward import batches_by_tokens, last_hidden_states, token_nll
+from fishersft.models.forward import token_nll
+from fishersft.models.questions import answer_states, as_question, without_special_tokens
 from fishersft.models.tokenising import Tokenised
 
 _FENCE = re.compile(r"#{3,}")
@@ -75,16 +76,10 @@ def yes_probabilities(
     if not questions:
         return probabilities
     check_logits(model, questions[0])
-    done = 0
-    for batch in batches_by_tokens([len(question.input_ids) for question in questions], batch_tokens):
-        states = last_hidden_states(model, [questions[i] for i in batch])
-        last = torch.tensor([len(questions[i].input_ids) - 1 for i in batch])
+    for batch, states in answer_states(model, questions, batch_tokens, on_progress):
         answers = torch.full((len(batch),), yes, device=model.device)
-        nll = token_nll(model, states[torch.arange(len(batch)), last], answers)
+        nll = token_nll(model, states, answers)
         probabilities[batch] = (-nll.double()).exp().cpu().numpy()
-        done += len(batch)
-        if on_progress:
-            on_progress(done, len(texts))
     return probabilities
 
 
@@ -99,19 +94,10 @@ def _first_token(tokenizer: Any) -> int:
 
 def _fitted(tokenizer: Any, text: str, most: int) -> str:
     """The text without special tokens, cut to its first `most` tokens."""
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    for token in sorted({*special, *tokenizer.all_special_tokens}, key=len, reverse=True):
-        text = text.replace(token, " ")
+    text = without_special_tokens(tokenizer, text)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return text if len(ids) <= most else tokenizer.decode(ids[:most])
 
 
 def _question(tokenizer: Any, text: str) -> Tokenised:
-    prompt = ask_llm_prompt(text)
-    if tokenizer.chat_template:
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-    else:
-        ids = tokenizer(prompt + "\nAnswer:")["input_ids"]
-    return Tokenised(ids, [False] * len(ids), truncated=False)
+    return as_question(tokenizer, ask_llm_prompt(text), cue="\nAnswer:")

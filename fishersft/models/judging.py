@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.errors import InputError
-from fishersft.models.forward import batches_by_tokens, last_hidden_states
+from fishersft.models.questions import answer_states, as_question, without_special_tokens
 from fishersft.models.tokenising import Tokenised
 
 _TAG = re.compile(r"<(?=\s*/?\s*text_?[12])", re.IGNORECASE)
@@ -75,35 +75,21 @@ class LocalJudge:
         ]
         self.tokens_read += sum(len(prompt.input_ids) for prompt in prompts)
         margins = np.zeros(len(pairs))
-        done = 0
         head: Any = self._model.get_output_embeddings()
         answers = self._answers.to(self._model.device)
-        for batch in batches_by_tokens([len(prompt.input_ids) for prompt in prompts], batch_tokens):
-            states = last_hidden_states(self._model, [prompts[i] for i in batch])
-            last = torch.tensor([len(prompts[i].input_ids) - 1 for i in batch])
-            logits = head(states[torch.arange(len(batch)), last]).float()[:, answers]
+        for batch, states in answer_states(self._model, prompts, batch_tokens, on_progress):
+            logits = head(states).float()[:, answers]
             margins[batch] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
-            done += len(batch)
-            if on_progress:
-                on_progress(done, len(pairs))
         return margins
 
     def _fitted(self, text: str) -> str:
-        """The text without the tokenizer's special tokens, which could end the judge's turn, cut to what fits."""
-        for token in self._tokenizer.all_special_tokens:
-            text = text.replace(token, " ")
+        """The text without special tokens, cut to its last tokens that fit."""
+        text = without_special_tokens(self._tokenizer, text)
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return text if len(ids) <= self._text_tokens else self._tokenizer.decode(ids[-self._text_tokens :])
 
     def _tokens(self, prompt: str) -> Tokenised:
-        if self._tokenizer.chat_template:
-            messages = [{"role": "user", "content": prompt}]
-            ids = self._tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        else:
-            ids = self._tokenizer(prompt + "\nAnswer: ")["input_ids"]
-        return Tokenised(ids, [False] * len(ids), truncated=False)
+        return as_question(self._tokenizer, prompt, cue="\nAnswer: ")
 
 
 def verdicts(margins: np.ndarray, swapped_margins: np.ndarray) -> np.ndarray:

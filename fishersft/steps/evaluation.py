@@ -16,7 +16,7 @@ from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
 LIKELIHOOD_VERSION = 1
 GENERATION_VERSION = 1
-JUDGING_VERSION = 1
+JUDGING_VERSION = 2
 
 
 def measure_likelihood(

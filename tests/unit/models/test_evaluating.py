@@ -71,6 +71,7 @@ def test_a_text_cannot_close_its_tags_or_end_the_judges_turn(
     assert [prompt.count(tag) for tag in ("<text_1>", "</text_1>", "<text_2>", "</text_2>")] == [1, 1, 1, 1]
     disarmed = judge(tiny_llama, tokenizer)._fitted(hostile)
     assert "<|end|>" not in disarmed
+    assert "<|assistant|>" not in disarmed
 
 
 def test_texts_beyond_the_judges_context_lose_their_beginning(
