@@ -1,8 +1,9 @@
 """Arrays in, arrays out: information gain, greedy selection and intervals."""
 
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks, TokenBlocks
 from fishersft.numerics.certificates import Certificate, PrefixBound, prefix_bound
 from fishersft.numerics.device import resolve_device
+from fishersft.numerics.greedy import Progress
 from fishersft.numerics.information import block_gain, information_gains_along, updated_cholesky
 from fishersft.numerics.intervals import (
     Estimate,
@@ -14,9 +15,11 @@ from fishersft.numerics.relaxation import frank_wolfe_bound
 from fishersft.numerics.selection import Selection, select
 
 __all__ = [
+    "Blocks",
     "Certificate",
     "Estimate",
     "PrefixBound",
+    "Progress",
     "Selection",
     "TokenBlocks",
     "block_gain",

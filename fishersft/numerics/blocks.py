@@ -4,14 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from fishersft.errors import InputError
 
-_CHUNK_ELEMENTS = 1 << 24  # what check_finite looks at in one go
+_CHUNK_ELEMENTS = 1 << 22  # values in one of the chunks of a pass over all rows
 _LARGEST = 1e100  # the square of anything larger may overflow float64 in a sum of many
+
+
+class Blocks(Protocol):
+    """What the algorithms need of token blocks, wherever these are kept (`TokenBlocks`, `stored.StoredBlocks`)."""
+
+    @property
+    def offsets(self) -> torch.Tensor:
+        """(n + 1,), int64, on the CPU; where each block starts, and the end."""
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(n,), int64, on the CPU; tokens in each block."""
+
+    @property
+    def dim(self) -> int:
+        """The length of one prelogit embedding."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the values are kept."""
+
+    @property
+    def device(self) -> torch.device:
+        """On which `rows_of` and `chunks` give them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """(tokens, dim), one block."""
+
+    def rows_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(sum of tokens, dim), the rows of some blocks one after another; several threads may call it at once."""
+
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows in order, in parts of bounded size: the number of the first, and (rows, dim)."""
+
+    def check_finite(self) -> None:
+        """Raise InputError that names the first block with NaN, infinity, or a value that is too large."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,15 +158,41 @@ class TokenBlocks:
         """Tokens in each block: (n,), int64, on the CPU."""
         return self.offsets.diff()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the values."""
+        return self.values.device
+
+    def to(self, device: torch.device | str) -> TokenBlocks:
+        """The same blocks with their values on a device."""
+        return TokenBlocks(self.values.to(device), self.offsets)
+
+    def rows_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(sum of tokens, dim); the rows of some blocks one after another, in the order given."""
+        starts = self.offsets[:-1].numpy()[indices]
+        lengths = self.offsets[1:].numpy()[indices] - starts
+        rows = np.arange(lengths.sum()) + np.repeat(starts - (lengths.cumsum() - lengths), lengths)
+        return self.values.index_select(0, torch.from_numpy(rows).to(self.values.device))
+
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows in order, in parts of bounded size: the number of the first, and (rows, dim) as a view."""
+        rows = max(1, _CHUNK_ELEMENTS // self.dim)
+        for start in range(0, len(self.values), rows):
+            yield start, self.values[start : start + rows]
+
     def check_finite(self) -> None:
         """Raise InputError that names the first block with NaN, infinity, or a value beyond 1e100.
 
         Runs over chunks of rows, so that it needs little memory beside the blocks themselves.
         """
-        limit = min(_LARGEST, torch.finfo(self.values.dtype).max)
-        rows = max(1, _CHUNK_ELEMENTS // self.dim)
-        for start in range(0, len(self.values), rows):
-            bad = ~(self.values[start : start + rows].abs() <= limit).all(dim=1)  # NaN compares as False
+        limit = min(_LARGEST, torch.finfo(self.dtype).max)
+        for start, rows in self.chunks():
+            bad = ~(rows.abs() <= limit).all(dim=1)  # NaN compares as False
             if bool(bad.any()):
                 row = start + int(bad.nonzero()[0])
                 block = int(torch.searchsorted(self.offsets, row, right=True)) - 1

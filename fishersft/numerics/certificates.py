@@ -28,13 +28,13 @@ import numpy as np
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.information import scaled, updated_cholesky
 
 EPS = torch.finfo(torch.float64).eps  # twice the unit roundoff, so that second-order terms are covered too
 _PREFIXES = 8  # looked at beside the empty one, evenly spaced
-_CHUNK_ELEMENTS = 1 << 22  # float64 values held at once: 32 MiB
+_CHUNK_ELEMENTS = 1 << 22  # float64 values of blocks held at once: 32 MiB
 _PREFIX_ALLOWANCE = 1e-9  # relative; for the rounding of the gains that a greedy run brings along
 
 
@@ -111,7 +111,7 @@ class PrefixBound:
 
 
 def prefix_bound(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     selection_indices: Sequence[int] | np.ndarray,
     budget: int,
     *,
@@ -140,7 +140,7 @@ def prefix_bound(
     selected = checked_selection(blocks, selection_indices, budget, budget_unit)
     lengths = blocks.lengths.numpy()
     outside = np.ones(len(blocks), dtype=bool)
-    cholesky = torch.eye(blocks.dim, dtype=torch.float64, device=blocks.values.device)
+    cholesky = torch.eye(blocks.dim, dtype=torch.float64, device=blocks.device)
     best, taken = math.inf, 0
     for prefix in np.unique(np.linspace(0, len(selected), _PREFIXES + 1).astype(int)):
         for index in selected[taken:prefix]:
@@ -181,7 +181,7 @@ def largest_total(values: np.ndarray, lengths: np.ndarray, budget: int, budget_u
 
 
 def checked_selection(
-    blocks: TokenBlocks, indices: Sequence[int] | np.ndarray, budget: int, budget_unit: BudgetUnit
+    blocks: Blocks, indices: Sequence[int] | np.ndarray, budget: int, budget_unit: BudgetUnit
 ) -> np.ndarray:
     """The selection as (n,) int64, if a certificate for this budget can be about it; else InputError."""
     selected = np.asarray(indices, dtype=np.int64)
@@ -198,13 +198,13 @@ def checked_selection(
     return selected
 
 
-def information_gain(blocks: TokenBlocks, selected: np.ndarray, regularization: float) -> float:
+def information_gain(blocks: Blocks, selected: np.ndarray, regularization: float) -> float:
     """log det A_S - log det A_0 in nats, by the singular values of the selection's rows.
 
     Singular values keep the digits of small gains. Each is lowered by its rounding, dim * eps * the largest, so that
     a ratio is not raised by noise where rows are both huge (beyond 1e12 sqrt(lambda)) and dependent.
     """
-    triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=blocks.values.device)
+    triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=blocks.device)
     at_once = max(1, _CHUNK_ELEMENTS // (blocks.dim * max(1, int(blocks.lengths.max()))))
     for start in range(0, len(selected), at_once):
         rows = [scaled(blocks[int(i)], regularization) for i in selected[start : start + at_once]]
@@ -220,19 +220,15 @@ def inverse(cholesky: torch.Tensor) -> torch.Tensor:
     return torch.linalg.solve_triangular(cholesky, identity, upper=False).tril()
 
 
-def row_chunks(blocks: TokenBlocks) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Slices of the rows that are small enough to hold in float64, and the block each row belongs to."""
-    offsets = blocks.offsets.to(blocks.values.device)
-    at_once = max(1, _CHUNK_ELEMENTS // blocks.dim)
-    for start in range(0, len(blocks.values), at_once):
-        stop = min(start + at_once, len(blocks.values))
-        rows = torch.arange(start, stop, device=offsets.device)
-        yield slice(start, stop), torch.searchsorted(offsets, rows, right=True) - 1
+def row_chunks(blocks: Blocks) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """All rows in chunks that are small enough to hold in float64, and the block each row belongs to."""
+    offsets = blocks.offsets.to(blocks.device)
+    for start, rows in blocks.chunks():
+        numbers = torch.arange(start, start + len(rows), device=offsets.device)
+        yield rows, torch.searchsorted(offsets, numbers, right=True) - 1
 
 
-def _information_gain_bound(
-    blocks: TokenBlocks, prefix: np.ndarray, whitener: torch.Tensor, regularization: float
-) -> float:
+def _information_gain_bound(blocks: Blocks, prefix: np.ndarray, whitener: torch.Tensor, regularization: float) -> float:
     """At least log det A_T - log det A_0 + what else has to be added when (R^T R)^-1 stands for A_T.
 
     If R A_T R^T <= (1 + delta) I then log det(A_T + Z) <= dim log(1 + delta) + log det((R^T R)^-1 + Z) for any
@@ -246,8 +242,7 @@ def _information_gain_bound(
     excess = whitener @ whitener.T - torch.eye(blocks.dim).to(whitener)
     energy = 0.0
     for part, owner in row_chunks(blocks):
-        chosen = keep_rows[owner] > 0
-        rows = scaled(blocks.values[part][chosen], regularization)
+        rows = scaled(part[keep_rows[owner] > 0], regularization)
         whitened = rows @ whitener.T
         excess += whitened.T @ whitened
         energy += float(rows.square().sum())
@@ -261,18 +256,16 @@ def _information_gain_bound(
     return -2 * float(logs.sum()) + blocks.dim * (math.log1p(delta) + EPS * float(2 * logs.abs().sum()))
 
 
-def _gain_bounds(blocks: TokenBlocks, whitener: torch.Tensor, regularization: float) -> np.ndarray:
+def _gain_bounds(blocks: Blocks, whitener: torch.Tensor, regularization: float) -> np.ndarray:
     """(n,) nats; at least log det(I + W W^T), W = X_i R^T: blocks of equal length together, in batches."""
     gains = np.zeros(len(blocks))
     lengths = blocks.lengths.numpy()
-    starts = blocks.offsets[:-1]
     for tokens in np.unique(lengths[lengths > 0]):
         members = np.flatnonzero(lengths == tokens)
         at_once = max(1, _CHUNK_ELEMENTS // (int(tokens) * blocks.dim))
         for start in range(0, len(members), at_once):
             batch = members[start : start + at_once]
-            at = (starts[batch][:, None] + torch.arange(int(tokens))).flatten().to(blocks.values.device)
-            rows = scaled(blocks.values[at], regularization).view(len(batch), int(tokens), blocks.dim)
+            rows = scaled(blocks.rows_of(batch), regularization).view(len(batch), int(tokens), blocks.dim)
             gains[batch] = _batch_gain_bounds(rows, whitener).cpu().numpy()
     return gains
 

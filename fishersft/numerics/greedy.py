@@ -1,25 +1,67 @@
-"""What the greedy algorithms share: the budget, the rule for ties, and the record of what was chosen."""
+"""What the greedy algorithms share: the budget, the conditions, the rule for ties, and the record of the picks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
+from fishersft.errors import InputError
+
 BudgetUnit = Literal["sentences", "tokens"]
 Rule = Literal["gain", "gain per token"]
-Progress = Callable[[int, int], None]
 
 _TIE_RELATIVE = 1e-9  # gains as close as this are equal, so that picks do not hang on the order of a sum
 _TIE_ABSOLUTE = 1e-15  # times dim and the information gain: the rounding of a log determinant
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a greedy run is.
+
+    Attributes:
+        spent, spendable: of the budget, and all that can be spent of it.
+        picks: how many blocks are chosen.
+        gain: of them together, in nats.
+        upper_bound: proven so far on the gain of any selection within the budget; None where there is none.
+    """
+
+    spent: int
+    spendable: int
+    picks: int
+    gain: float
+    upper_bound: float | None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a selection must hold and must not, and when it is enough.
+
+    Args:
+        include: blocks that are chosen in any case, before all others; they count against the budget.
+        exclude: blocks that are never chosen.
+        groups: (n,), the group of each block (any labels), where there are quotas.
+        quotas: of a group, at most so many blocks; a group that is not named here is not limited.
+        stop_below: nats; a pick that would add less than this ends the run (not one of `include`).
+    """
+
+    include: Sequence[int] | np.ndarray = ()
+    exclude: Sequence[int] | np.ndarray = ()
+    groups: Sequence[object] | np.ndarray | None = None
+    quotas: Mapping[object, int] = field(default_factory=dict)
+    stop_below: float = 0.0
+
+
 class Picks:
     """What a greedy run has chosen so far, and what it may still choose.
 
-    A block may be chosen while it holds a token and its cost (1, or its tokens) fits what remains of the
-    budget; as the budget only shrinks, a block that once did not fit is out for good.
+    A block may be chosen while it holds a token, no condition forbids it, and its cost (1, or its tokens) fits
+    what remains of the budget; as the budget only shrinks, a block that once did not fit is out for good.
 
     Args:
         lengths: (n,), int64; tokens in each block.
@@ -27,15 +69,24 @@ class Picks:
         budget: > 0, sentences or tokens.
         budget_unit: which of the two.
         rule: what the best block has most of.
-        on_progress: called after each pick with what of the budget is spent, and all that can be.
+        conditions: what must be chosen, and what must not.
+        on_progress: called after each pick.
+
+    Raises:
+        InputError: conditions that name blocks that do not exist, contradict each other, or exceed the budget.
 
     Attributes:
-        open: (n,), bool; may still be chosen.
-        indices, gains: the picks in order, and their marginal gains in nats.
+        open: (n,), bool; may be chosen next. While blocks that must be included are left, only those.
+        indices, gains: the picks in order, and their marginal gains.
+        gain: their sum.
         weights: (n,), float64; what a block's gain is divided by before it is compared, by the rule.
         evaluations: gains computed, kept by the algorithm.
-        impossible: (n,), bool; in no selection within the budget: without tokens, or longer than all of it.
-        upper_bound: on the information gain of any selection within the budget, where the algorithm proved one.
+        impossible: (n,), bool; in no selection that meets budget and conditions.
+        excludes: conditions exclude blocks.
+        budget_unit, rule, on_progress: as given.
+        free_budget: what the blocks that must be included leave of the budget.
+        stopped: a pick would have added less than `stop_below`.
+        upper_bound: on the gain of any selection of this kind, where the algorithm proved one.
     """
 
     def __init__(
@@ -45,37 +96,123 @@ class Picks:
         budget: int,
         budget_unit: BudgetUnit = "sentences",
         rule: Rule = "gain",
-        on_progress: Progress | None = None,
+        conditions: Conditions | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
+        conditions = conditions or Conditions()
         self.indices: list[int] = []
         self.gains: list[float] = []
+        self.gain = 0.0
         self.evaluations = 0
-        self.information_gain = 0.0
+        self.stopped = False
+        self.upper_bound: float | None = None
+        self.rule = rule
+        self.budget_unit = budget_unit
         self.weights = np.maximum(lengths, 1.0) if rule == "gain per token" else np.ones(len(lengths))
         self._dim = dim
         self._costs = lengths if budget_unit == "tokens" else np.ones_like(lengths)
-        self._spendable = min(budget, int(self._costs[lengths > 0].sum()))
-        self._remaining = budget
-        self._spent = 0
-        self._on_progress = on_progress
-        self.open = (lengths > 0) & (self._costs <= budget)
-        self.impossible = ~self.open
-        self.upper_bound: float | None = None
+        self._spent, self._budget = 0, budget
+        self.on_progress = on_progress
+        self._stop_below = conditions.stop_below
 
-    def take(self, index: int, gain: float) -> None:
-        """Record the next pick and spend its cost."""
+        excluded = _mask(conditions.exclude, lengths, "exclude")
+        self._required = _mask(conditions.include, lengths, "include")
+        self._group, self._group_room = _quotas(conditions, len(lengths))
+        self._check_required(lengths, excluded, budget_unit)
+        self.free_budget = budget - int(self._costs[self._required].sum())
+        self._allowed = (lengths > 0) & ~excluded & (self._required | (self._costs <= self.free_budget))
+        self._allowed[self._group_room[self._group] == 0] = False
+        self.impossible = ~self._allowed
+        self.excludes = bool(excluded.any())
+        self._spendable = min(budget, int(self._costs[self._allowed].sum()))
+        self.open = self._choosable()
+
+    @property
+    def required_left(self) -> bool:
+        """Whether blocks that must be included are still to be chosen."""
+        return bool(self._required.any())
+
+    def take(self, index: int, gain: float) -> bool:
+        """Record the next pick and spend its cost; or stop, where it adds too little. Returns whether it is taken."""
         assert self.open[index], f"block {index} is not a candidate"
+        if gain < self._stop_below and not self._required[index]:
+            self.stopped = True
+            self.open = np.zeros_like(self.open)
+            return False
         self.indices.append(index)
         self.gains.append(gain)
-        self.information_gain += gain
-        self._remaining -= int(self._costs[index])
+        self.gain += gain
         self._spent += int(self._costs[index])
-        self.open[index] = False
-        self.open[self._costs > self._remaining] = False
-        if self._on_progress is not None:
-            self._on_progress(self._spent, self._spendable)
+        self._required[index] = self._allowed[index] = False
+        self._allowed[~self._required & (self._costs > self._budget - self._spent)] = False
+        group = self._group[index]
+        self._group_room[group] -= 1
+        if self._group_room[group] == 0:
+            self._allowed[self._group == group] = False
+        self.open = self._choosable()
+        if self.on_progress is not None:
+            self.on_progress(Progress(self._spent, self._spendable, len(self.indices), self.gain, self.upper_bound))
+        return True
 
     def beats(self, gain: float, best: float) -> bool:
         """Whether one (weighted) gain exceeds another by more than rounding; if not, the lower index stays."""
-        rounding = _TIE_ABSOLUTE * (self._dim + self.information_gain)
+        rounding = _TIE_ABSOLUTE * (self._dim + self.gain)
         return gain * (1 - _TIE_RELATIVE) > best + rounding
+
+    def _choosable(self) -> np.ndarray:
+        return self._required.copy() if self._required.any() else self._allowed
+
+    def _check_required(self, lengths: np.ndarray, excluded: np.ndarray, budget_unit: BudgetUnit) -> None:
+        required = np.flatnonzero(self._required)
+        for index in required:
+            if excluded[index] or lengths[index] == 0:
+                reason = "is among those to exclude" if excluded[index] else "holds no token"
+                raise InputError(f"block {index} must be included but {reason}; leave it out of one of the two")
+        cost = int(self._costs[required].sum())
+        if cost > self._budget:
+            raise InputError(
+                f"the blocks that must be included cost {cost} {budget_unit}, more than the budget of "
+                f"{self._budget}; raise it or include fewer"
+            )
+        wanted = np.bincount(self._group[required], minlength=len(self._group_room))
+        if (wanted > self._group_room).any():
+            group = int(np.flatnonzero(wanted > self._group_room)[0])
+            first = int(np.flatnonzero(self._group == group)[0])
+            raise InputError(
+                f"{wanted[group]} blocks of the group of block {first} must be included, its quota is "
+                f"{self._group_room[group]}; raise it or include fewer"
+            )
+
+
+def _mask(indices: Sequence[int] | np.ndarray, lengths: np.ndarray, name: str) -> np.ndarray:
+    chosen = np.asarray(indices)
+    mask = np.zeros(len(lengths), dtype=bool)
+    if chosen.size == 0:
+        return mask
+    if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+        raise InputError(f"{name} must be a list of block numbers, not {chosen.dtype} of shape {chosen.shape}")
+    if chosen.min() < 0 or chosen.max() >= len(lengths):
+        wrong = chosen[(chosen < 0) | (chosen >= len(lengths))][0]
+        raise InputError(f"{name} names block {wrong}; there are {len(lengths)}, the first is 0")
+    mask[chosen] = True
+    return mask
+
+
+def _quotas(conditions: Conditions, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The group number of each block, and how many of each group there is room for."""
+    if not conditions.quotas:
+        return np.zeros(n, dtype=np.int64), np.array([n + 1])
+    if conditions.groups is None or len(conditions.groups) != n:
+        came = "none" if conditions.groups is None else f"{len(conditions.groups)}"
+        raise InputError(f"quotas need the group of each of the {n} blocks, in `groups`; there are {came}")
+    labels = list(dict.fromkeys(conditions.groups))
+    room = dict.fromkeys(labels, n + 1)
+    for label, quota in conditions.quotas.items():
+        if label not in room:
+            known = ", ".join(repr(label) for label in labels[:8])
+            raise InputError(f"there is a quota for group {label!r}, but no block is of it; groups are {known}")
+        if isinstance(quota, bool) or not isinstance(quota, int) or quota < 0:
+            raise InputError(f"the quota of group {label!r} must be a whole number of at least 0, not {quota!r}")
+        room[label] = quota
+    numbers = {label: k for k, label in enumerate(labels)}
+    return np.array([numbers[label] for label in conditions.groups]), np.array([room[label] for label in labels])

@@ -18,34 +18,29 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fishersft.numerics.blocks import TokenBlocks
-from fishersft.numerics.greedy import BudgetUnit, Picks, Progress, Rule
+from fishersft.numerics.blocks import Blocks
+from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled
 
 
 def naive_greedy(
-    blocks: TokenBlocks,
-    budget: int,
-    *,
-    budget_unit: BudgetUnit = "sentences",
-    rule: Rule = "gain",
-    regularization: float = 1.0,
-    on_progress: Progress | None = None,
-) -> Picks:
+    blocks: Blocks, picks: Picks, *, regularization: float = 1.0, cholesky: torch.Tensor | None = None
+) -> None:
     """Algorithm 1: in every step evaluate every block that may be chosen, and take the best.
 
         i_t = argmax over i of log det(A_(t-1) + X_i^T X_i)
 
-    Args and result: as of `selection.select`.
+    Args: as of `lazy.lazy_greedy`.
     Cost: picks * blocks * dim^2 (dim + tokens).
 
     Example:
         >>> pool = TokenBlocks(torch.tensor([[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), torch.arange(4))
-        >>> naive_greedy(pool, 2).indices  # (3, 0) first; then (0, 1) adds log 2, (2, 0) only log(14 / 10)
+        >>> picks = Picks(pool.lengths.numpy(), pool.dim, budget=2)
+        >>> naive_greedy(pool, picks)
+        >>> picks.indices  # (3, 0) first; then (0, 1) adds log 2, (2, 0) only log(14 / 10)
         [1, 2]
     """
-    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, rule, on_progress)
-    information = torch.eye(blocks.dim, dtype=torch.float64)
+    information = _start(blocks, picks, regularization, cholesky)
     while picks.open.any():
         log_det = _log_det(information)
         best, best_score = -1, -np.inf
@@ -55,38 +50,31 @@ def naive_greedy(
             picks.evaluations += 1
             if picks.beats(gain / picks.weights[i], best_score):
                 best, best_gain, best_score = int(i), gain, gain / picks.weights[i]
-        chosen = scaled(blocks[best], regularization).cpu()
-        information += chosen.T @ chosen
-        picks.take(best, best_gain)
-    return picks
+        if picks.take(best, best_gain):
+            chosen = scaled(blocks[best], regularization).cpu()
+            information += chosen.T @ chosen
 
 
 def paper_greedy(
-    blocks: TokenBlocks,
-    budget: int,
-    *,
-    budget_unit: BudgetUnit = "sentences",
-    rule: Rule = "gain",
-    regularization: float = 1.0,
-    on_progress: Progress | None = None,
-) -> Picks:
+    blocks: Blocks, picks: Picks, *, regularization: float = 1.0, cholesky: torch.Tensor | None = None
+) -> None:
     """Algorithm 2: as Algorithm 1, but look at a block only if its last known gain exceeds the round's best.
 
     A block's gain never grows as more is selected (submodularity), so a block whose old gain does not exceed
     the best of this round cannot do so now. A tie cannot be missed either: the scan goes by index, so whoever
     set the best has the lower index and keeps it.
 
-    Args and result: as of `selection.select`.
+    Args: as of `lazy.lazy_greedy`.
     Cost: that of Algorithm 1 at worst; a few percent of it on real embeddings.
 
     Example:
         >>> pool = TokenBlocks(torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), torch.arange(4))
-        >>> run = paper_greedy(pool, 2)
-        >>> run.indices, run.evaluations  # round 1 looks at block 0 (its bound is infinite) and at 1 and 2
+        >>> picks = Picks(pool.lengths.numpy(), pool.dim, budget=2)
+        >>> paper_greedy(pool, picks)
+        >>> picks.indices, picks.evaluations  # round 1 looks at block 0 (its bound is infinite) and at 1 and 2
         ([0, 2], 5)
     """
-    picks = Picks(blocks.lengths.numpy(), blocks.dim, budget, budget_unit, rule, on_progress)
-    information = torch.eye(blocks.dim, dtype=torch.float64)
+    information = _start(blocks, picks, regularization, cholesky)
     last_gain = np.full(len(blocks), np.inf)
     while picks.open.any():
         log_det = _log_det(information)
@@ -99,10 +87,17 @@ def paper_greedy(
             picks.evaluations += 1
             if picks.beats(last_gain[i] / picks.weights[i], best_score):
                 best, best_score = int(i), last_gain[i] / picks.weights[i]
-        chosen = scaled(blocks[best], regularization).cpu()
-        information += chosen.T @ chosen
-        picks.take(best, float(last_gain[best]))
-    return picks
+        if picks.take(best, float(last_gain[best])):
+            chosen = scaled(blocks[best], regularization).cpu()
+            information += chosen.T @ chosen
+
+
+def _start(blocks: Blocks, picks: Picks, regularization: float, cholesky: torch.Tensor | None) -> torch.Tensor:
+    information = torch.eye(blocks.dim, dtype=torch.float64) if cholesky is None else cholesky @ cholesky.T
+    for index in picks.indices:
+        block = scaled(blocks[index], regularization).cpu()
+        information += block.T @ block
+    return information
 
 
 def _log_det(matrix: torch.Tensor) -> float:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.certificates import (
     EPS,
     Certificate,
@@ -41,7 +41,7 @@ _BISECTIONS = 60  # halves an interval to the last digit of float64
 
 
 def frank_wolfe_bound(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     selection_indices: Sequence[int] | np.ndarray,
     budget: int,
     *,
@@ -88,7 +88,7 @@ def frank_wolfe_bound(
     lengths = blocks.lengths.numpy()
     costs = lengths if budget_unit == "tokens" else np.ones_like(lengths)
     candidates = (lengths > 0) & (costs <= budget)
-    identity = torch.eye(blocks.dim, dtype=torch.float64, device=blocks.values.device)
+    identity = torch.eye(blocks.dim, dtype=torch.float64, device=blocks.device)
     energies = _energies(blocks, identity, regularization)
     best = _dual_bound(identity, energies, energies, lengths, budget, budget_unit)
 
@@ -147,12 +147,12 @@ def _dual_bound(
     return -float(logs.sum()) + dim * math.log1p((float(surplus.sum()) + total) / dim) + rounding
 
 
-def _energies(blocks: TokenBlocks, whitener: torch.Tensor, regularization: float) -> np.ndarray:
+def _energies(blocks: Blocks, whitener: torch.Tensor, regularization: float) -> np.ndarray:
     """(n,); |X_i R^T|^2 of every block: the gradient, for R^T R = A^-1."""
     energies = torch.zeros(len(blocks), dtype=torch.float64, device=whitener.device)
     plain = _is_identity(whitener)
     for part, owner in row_chunks(blocks):
-        rows = scaled(blocks.values[part], regularization)
+        rows = scaled(part, regularization)
         energies.index_add_(0, owner, (rows if plain else rows @ whitener.T).square().sum(1))
     return energies.cpu().numpy()
 
@@ -161,15 +161,15 @@ def _is_identity(matrix: torch.Tensor) -> bool:
     return torch.equal(matrix, torch.eye(len(matrix)).to(matrix))
 
 
-def _weighted_moment(blocks: TokenBlocks, weights: np.ndarray, regularization: float) -> torch.Tensor:
+def _weighted_moment(blocks: Blocks, weights: np.ndarray, regularization: float) -> torch.Tensor:
     """sum_i weights_i X_i^T X_i, (dim, dim); only the rows of blocks with a weight are looked at."""
-    device = blocks.values.device
+    device = blocks.device
     moment = torch.zeros(blocks.dim, blocks.dim, dtype=torch.float64, device=device)
     block_weights = torch.from_numpy(weights).to(device)
     for part, owner in row_chunks(blocks):
         row_weights = block_weights[owner]
         used = row_weights != 0
-        rows = scaled(blocks.values[part][used], regularization)
+        rows = scaled(part[used], regularization)
         moment += (rows * row_weights[used, None]).T @ rows
     return moment
 

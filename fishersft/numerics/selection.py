@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import TokenBlocks
-from fishersft.numerics.certificates import Certificate, prefix_bound
+from fishersft.numerics.blocks import Blocks, TokenBlocks
+from fishersft.numerics.certificates import Certificate
+from fishersft.numerics.certify import CertificateMethod, certify
+from fishersft.numerics.checkpoint import Checkpoint
 from fishersft.numerics.device import resolve_device
-from fishersft.numerics.greedy import BudgetUnit, Picks, Progress, Rule
+from fishersft.numerics.greedy import BudgetUnit, Conditions, OnProgress, Picks, Progress, Rule
 from fishersft.numerics.lazy import lazy_greedy
+from fishersft.numerics.prior import RegularizationUnit, absolute_regularization, start_factor
 from fishersft.numerics.reference import naive_greedy, paper_greedy
+from fishersft.numerics.twins import fingerprints
 
 Algorithm = Literal["lazy", "paper", "naive"]
+BlocksLike = Blocks | Sequence[np.ndarray | torch.Tensor | list[list[float]]]
 _RULE_MARGIN = 1e-6  # relative
 
 
@@ -33,11 +39,13 @@ class Selection:
         gains: (n,), float64; marginal gain of each pick, in nats.
         tokens: (n,), int64; tokens in each chosen block.
         information_gain: log det A_S - log det A_0 of the whole selection, in nats.
-        algorithm, regularization, budget, budget_unit: as asked for.
+        algorithm, budget, budget_unit: as asked for.
+        regularization: lambda, in the units of the squared embeddings.
         rule: what each pick had most of; with a token budget the rule that gave the higher information gain.
         evaluations: how many marginal gains were computed.
-        exhausted: the budget covered all there was; every block that holds a token is chosen.
-        certificate: how near this is to the best possible selection of the budget, proven by the prefix bound.
+        exhausted: the budget covered all there was; every block that holds a token and is allowed is chosen.
+        stopped: a further pick would have added less than `stop_below`.
+        certificate: how near this is to the best possible selection of the budget, under the same conditions.
     """
 
     indices: np.ndarray
@@ -51,6 +59,7 @@ class Selection:
     rule: Rule
     evaluations: int
     exhausted: bool
+    stopped: bool
     certificate: Certificate
 
     def __len__(self) -> int:
@@ -58,50 +67,75 @@ class Selection:
 
 
 def select(
-    blocks: TokenBlocks | Sequence[np.ndarray | torch.Tensor | list[list[float]]],
+    blocks: BlocksLike,
     budget: int,
     *,
     budget_unit: BudgetUnit = "sentences",
     regularization: float = 1.0,
+    regularization_unit: RegularizationUnit = "absolute",
+    already_selected: BlocksLike | None = None,
+    initial_information: np.ndarray | torch.Tensor | None = None,
+    include: Sequence[int] | np.ndarray = (),
+    exclude: Sequence[int] | np.ndarray = (),
+    groups: Sequence[object] | np.ndarray | None = None,
+    quotas: Mapping[object, int] | None = None,
+    stop_below: float = 0.0,
+    certificate: CertificateMethod = "prefix",
+    certificate_seconds: float = 60.0,
     algorithm: Algorithm = "lazy",
     device: torch.device | str | None = None,
     seed: int = 0,
-    on_progress: Progress | None = None,
+    checkpoint: Path | str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Selection:
     """Choose token blocks greedily by information gain (D-optimal design).
 
-        maximise log det(lambda I + sum over chosen i of X_i^T X_i)
+        maximise log det(A_0 + sum over chosen i of X_i^T X_i),  A_0 = lambda I + what is known already
 
     one block at a time, each time the one that adds most; among equals the lower index. With a budget in
     sentences the result is at least 1 - 1/e of the best possible. With a budget in tokens only blocks that
     still fit are candidates, and it ends when none fits; it runs twice, by gain and by gain per token, and the
-    better of the two is at least (1 - 1/e) / 2 of the best possible.
+    better of the two is at least (1 - 1/e) / 2 of the best possible. With quotas it is at least 1/2.
 
     Args:
-        blocks: a sequence of n blocks of shape (tokens_i, dim), or `TokenBlocks`; float16, bfloat16, float32
-            or float64 (gains are computed in float64). Blocks without tokens are never chosen.
+        blocks: a sequence of n blocks of shape (tokens_i, dim), `TokenBlocks`, or `StoredBlocks` that stay on
+            disk; float16, bfloat16, float32 or float64. Blocks without tokens are never chosen. For weighted
+            tokens, `TokenBlocks.weighted`.
         budget: how many sentences or tokens to choose, >= 1. More than there are: all, in greedy order.
         budget_unit: "sentences" or "tokens".
-        regularization: lambda > 0, the prior's weight, in the units of the squared embeddings.
+        regularization: lambda > 0, the prior's weight,
+        regularization_unit: "absolute", in the units of the squared embeddings, or "mean token energy", as a share
+            of the mean squared norm of a token's embedding in the pool.
+        already_selected: blocks of an earlier selection, to be extended: gains are conditioned on them. If they are
+            in the pool too, `exclude` them.
+        initial_information: (dim, dim), positive semidefinite; added to lambda I, beside `already_selected`.
+        include: blocks that are chosen first in any case, and count against the budget.
+        exclude: blocks that are never chosen.
+        groups, quotas: the group of each block, and for some groups how many blocks of it may be chosen at most.
+        stop_below: nats; a pick that would add less ends the run.
+        certificate: "prefix", at no cost, or "frank-wolfe", tighter, computed for up to
+        certificate_seconds: after the selection is made.
         algorithm: "lazy" (batched lazy greedy), or one of the slow references: "paper" (Algorithm 2 as
             published) and "naive" (Algorithm 1). All give the same picks.
         device: where "lazy" computes, as torch names it; None: a GPU if there is one. The references use
             the CPU.
         seed: has no effect today: all three algorithms are deterministic. It is part of the signature so that
             calls need not change when a randomised algorithm joins them.
-        on_progress: called after each pick as on_progress(done, total), in the unit of the budget; with a token
-            budget the total is of both runs.
+        checkpoint: a file that holds the picks so far, renewed every few seconds. A call with the same arguments
+            goes on from there and makes the same picks; the file is removed at the end.
+        on_progress: called after each pick; with a token budget `spent` and `spendable` are of both runs.
 
     Returns:
         A `Selection`. A token budget smaller than every block gives an empty one.
 
     Raises:
-        InputError: an argument out of its range, no block with a token, blocks that disagree in dim, or NaN
-            or infinity in a block.
+        InputError: an argument out of its range, conditions that contradict each other, no block with a token,
+            blocks that disagree in dim, or NaN or infinity in a block.
 
-    Cost: see the algorithms, and `benchmarks/selection.py`.
+    Cost: see the algorithms, and `docs/benchmarks.md`.
     Source: Deb et al. (2025), arXiv:2505.14826, algorithms 1 and 2; Nemhauser, Wolsey and Fisher (1978);
-        Leskovec et al. (2007), "Cost-effective outbreak detection in networks" (the better of two rules).
+        Leskovec et al. (2007), "Cost-effective outbreak detection in networks" (the better of two rules);
+        Fisher, Nemhauser and Wolsey (1978) (quotas: a matroid).
 
     Example:
         >>> blocks = [np.array([[2.0, 0.0]]), np.array([[3.0, 0.0]]), np.array([[0.0, 1.0]])]
@@ -109,76 +143,156 @@ def select(
         >>> selection.indices, selection.gains.round(4)  # log 10, then log 2
         (array([1, 2]), array([2.3026, 0.6931]))
     """
-    _check_arguments(budget, budget_unit, regularization, algorithm, seed)
-    pool = blocks if isinstance(blocks, TokenBlocks) else TokenBlocks.from_sequence(blocks)
+    _check_arguments(budget, budget_unit, algorithm, certificate, stop_below, seed)
+    pool = as_blocks(blocks)
     lengths = pool.lengths.numpy()
     if not lengths.any():
         raise InputError("no token block holds a token, so there is nothing to choose from")
     pool.check_finite()
+    lam = absolute_regularization(pool, regularization, regularization_unit)
+    earlier = None if already_selected is None else as_blocks(already_selected)
+    cholesky = start_factor(pool.dim, lam, earlier, initial_information)
+    conditions = Conditions(include, exclude, groups, quotas or {}, stop_below)
+    saved = None
+    if checkpoint is not None:
+        saved = Checkpoint(Path(checkpoint), _problem(pool, budget, budget_unit, lam, cholesky, conditions))
 
-    algorithms: dict[Algorithm, Callable[..., Picks]] = {
-        "lazy": partial(lazy_greedy, device=resolve_device(device)),
+    on = resolve_device(device)
+    if algorithm == "lazy" and isinstance(pool, TokenBlocks):
+        pool = pool.to(on)
+    algorithms: dict[Algorithm, Callable[..., None]] = {
+        "lazy": partial(lazy_greedy, device=on),
         "paper": paper_greedy,
         "naive": naive_greedy,
     }
     rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
-    runs: list[Picks] = [
-        algorithms[algorithm](
-            pool,
-            int(budget),
-            budget_unit=budget_unit,
-            rule=rule,
-            regularization=regularization,
-            on_progress=_part_of(on_progress, part, len(rules)),
-        )
-        for part, rule in enumerate(rules)
-    ]
+    runs: list[Picks] = []
+    for part, rule in enumerate(rules):
+        report = _part_of(on_progress, part, len(rules))
+        picks = Picks(lengths, pool.dim, int(budget), budget_unit, rule, conditions)
+        picks.on_progress = report
+        run = partial(algorithms[algorithm], pool, picks, regularization=lam, cholesky=cholesky)
+        if saved is None:
+            run()
+        else:
+            _resumably(run, picks, saved, report)
+        runs.append(picks)
+
     # Both rules often choose the same blocks in another order: no more than rounding decides then.
-    best = int(runs[-1].information_gain > runs[0].information_gain * (1 + _RULE_MARGIN))
-    picks = runs[best]
-    indices = np.array(picks.indices, dtype=np.int64)
-    information_gain = math.fsum(picks.gains)
+    best = runs[int(runs[-1].gain > runs[0].gain * (1 + _RULE_MARGIN))]
     bounds = [run.upper_bound for run in runs if run.upper_bound is not None]
-    if bounds:
-        certificate = Certificate(information_gain, min(bounds), "prefix")
-    else:
-        certificate = prefix_bound(
-            pool, indices, int(budget), budget_unit=budget_unit, regularization=float(regularization)
+    proof = Certificate(math.fsum(best.gains), min(bounds), "prefix") if bounds else None
+    if proof is None or certificate == "frank-wolfe":
+        tight = certify(
+            pool,
+            best,
+            len(np.unique(np.asarray(include))),
+            regularization=lam,
+            cholesky=cholesky,
+            method=certificate,
+            time_limit=certificate_seconds,
         )
+        proof = tight if proof is None or tight.upper_bound < proof.upper_bound else proof
+    if saved is not None:
+        saved.remove()
+    indices = np.array(best.indices, dtype=np.int64)
+    allowed = np.setdiff1d(np.flatnonzero(lengths), exclude)
     return Selection(
         indices=indices,
-        gains=np.array(picks.gains, dtype=np.float64),
+        gains=np.array(best.gains, dtype=np.float64),
         tokens=lengths[indices],
-        information_gain=information_gain,
+        information_gain=math.fsum(best.gains),
         algorithm=algorithm,
-        regularization=float(regularization),
+        regularization=lam,
         budget=int(budget),
         budget_unit=budget_unit,
-        rule=rules[best],
+        rule=best.rule,
         evaluations=sum(run.evaluations for run in runs),
-        exhausted=bool(len(indices) == np.count_nonzero(lengths)),
-        certificate=certificate,
+        exhausted=len(indices) == len(allowed),
+        stopped=best.stopped,
+        certificate=proof,
     )
 
 
-def _part_of(on_progress: Progress | None, part: int, parts: int) -> Progress | None:
+def as_blocks(blocks: BlocksLike) -> Blocks:
+    """Blocks as they are, or a sequence of arrays stacked."""
+    if hasattr(blocks, "rows_of"):
+        return cast(Blocks, blocks)
+    return TokenBlocks.from_sequence(cast(Sequence[np.ndarray], blocks))
+
+
+def _resumably(run: Callable[[], None], picks: Picks, saved: Checkpoint, report: OnProgress | None) -> None:
+    """Run with what was chosen before, keeping the file up to date; also when it ends by Ctrl-C or an error."""
+    picks.on_progress = None
+    saved.restore(picks)
+
+    def save_and_report(progress: Progress) -> None:
+        saved.save(picks)
+        if report is not None:
+            report(progress)
+
+    picks.on_progress = save_and_report
+    try:
+        run()
+    finally:
+        saved.save(picks, now=True)
+
+
+def _problem(
+    blocks: Blocks,
+    budget: int,
+    budget_unit: BudgetUnit,
+    regularization: float,
+    cholesky: torch.Tensor | None,
+    conditions: Conditions,
+) -> list[bytes]:
+    """What determines the picks, as bytes."""
+    sets = [np.unique(np.asarray(given, dtype=np.int64)) for given in (conditions.include, conditions.exclude)]
+    groups = [] if conditions.groups is None else list(conditions.groups)
+    plain = repr(
+        (
+            budget,
+            budget_unit,
+            regularization,
+            conditions.stop_below,
+            groups,
+            sorted(map(repr, conditions.quotas.items())),
+        )
+    )
+    start = b"" if cholesky is None else cholesky.numpy().tobytes()
+    return [fingerprints(blocks).tobytes(), plain.encode(), *(part.tobytes() for part in sets), start]
+
+
+def _part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
     """Progress of one of several runs of the same size, as progress of all of them."""
     if on_progress is None:
         return None
-    return lambda done, total: on_progress(part * total + done, parts * total)
+
+    def report(progress: Progress) -> None:
+        total = progress.spendable
+        on_progress(replace(progress, spent=part * total + progress.spent, spendable=parts * total))
+
+    return report
 
 
 def _check_arguments(
-    budget: int, budget_unit: BudgetUnit, regularization: float, algorithm: Algorithm, seed: int
+    budget: int,
+    budget_unit: BudgetUnit,
+    algorithm: Algorithm,
+    certificate: CertificateMethod,
+    stop_below: float,
+    seed: int,
 ) -> None:
     if isinstance(budget, bool) or not isinstance(budget, numbers.Integral) or budget < 1:
         raise InputError(f"budget must be a whole number of at least 1, not {budget!r}")
-    if budget_unit not in get_args(BudgetUnit):
-        raise InputError(f"budget_unit must be one of {', '.join(get_args(BudgetUnit))}, not {budget_unit!r}")
-    if algorithm not in get_args(Algorithm):
-        raise InputError(f"algorithm must be one of {', '.join(get_args(Algorithm))}, not {algorithm!r}")
-    is_number = isinstance(regularization, numbers.Real) and not isinstance(regularization, bool)
-    if not is_number or not math.isfinite(regularization) or regularization <= 0:
-        raise InputError(f"regularization must be a finite number above 0, not {regularization!r}")
+    for name, value, known in (
+        ("budget_unit", budget_unit, BudgetUnit),
+        ("algorithm", algorithm, Algorithm),
+        ("certificate", certificate, CertificateMethod),
+    ):
+        if value not in get_args(known):
+            raise InputError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
+    if not isinstance(stop_below, numbers.Real) or isinstance(stop_below, bool) or not stop_below >= 0:
+        raise InputError(f"stop_below must be a number of nats of at least 0, not {stop_below!r}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise InputError(f"seed must be a whole number, not {seed!r}")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, information_gains_along, lazy, select
+from fishersft.numerics import TokenBlocks, information_gains_along, lazy, looks, select, shortlist
 from tests.unit.numerics.conftest import block_lists
 
 ALGORITHMS = ["naive", "paper", "lazy"]
@@ -82,22 +82,13 @@ def test_lazy_agrees_with_naive_over_many_batches(
     random_blocks: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     naive = select(random_blocks, budget=25, algorithm="naive")
-    monkeypatch.setattr(lazy, "_BATCH", 3)
-    monkeypatch.setattr(lazy, "_BATCH_ELEMENTS", 100)
+    monkeypatch.setattr(lazy, "_FIRST_BATCH", 3)
+    monkeypatch.setattr(looks, "_JOB_ELEMENTS", 100)
+    monkeypatch.setattr(shortlist, "_LENGTH", 4)
     fast = select(random_blocks, budget=25, device="cpu")
     assert fast.indices.tolist() == naive.indices.tolist()
     np.testing.assert_allclose(fast.gains, naive.gains, rtol=1e-9)
     assert fast.evaluations < naive.evaluations
-
-
-def test_batches_stay_within_the_memory_bound_and_hold_every_block_once() -> None:
-    lengths = np.random.default_rng(0).integers(1, 50, size=500)
-    lengths[7] = 10_000_000
-    batches = list(lazy._padded_batches(lengths, dim=4096))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
-    bound = lazy._BATCH_ELEMENTS
-    assert all(len(batch) == 1 or len(batch) * lengths[batch].max() * 4096 <= bound for batch in batches)
-    assert len(batches) < 200
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -201,7 +192,7 @@ def test_progress_is_told_after_each_pick_of_every_run(
         budget,
         budget_unit=unit,
         algorithm=algorithm,
-        on_progress=lambda done, all_: calls.append((done, all_)),
+        on_progress=lambda progress: calls.append((progress.spent, progress.spendable)),
     )
     assert calls == [(total * k // picks, total) for k in range(1, picks + 1)]
 

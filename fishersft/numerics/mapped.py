@@ -1,0 +1,63 @@
+"""Some blocks of a pool, each row times a matrix, computed when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from fishersft.numerics.blocks import Blocks
+
+_CHUNK_ELEMENTS = 1 << 22
+
+
+class MappedBlocks:
+    """The blocks X_i B of some i, as `Blocks`: nothing but the pool itself is held in memory.
+
+    Args:
+        base: the pool.
+        indices: (m,), int64; which blocks, in this order.
+        matrix: B, (base.dim, dim); rows are computed in its dtype, on the device of the pool.
+
+    Example:
+        >>> pool = TokenBlocks(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.arange(3))
+        >>> MappedBlocks(pool, np.array([1]), torch.eye(2)[:, 1:])[0]
+        tensor([[4.]])
+    """
+
+    def __init__(self, base: Blocks, indices: np.ndarray, matrix: torch.Tensor) -> None:
+        self._base = base
+        self._indices = indices
+        self._matrix = matrix.to(base.device)
+        lengths = base.lengths[torch.from_numpy(indices)]
+        self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        self.lengths = lengths
+        self.dim = matrix.shape[1]
+        self.dtype = matrix.dtype
+        self.device = base.device
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self._base[int(self._indices[index])].to(self._matrix) @ self._matrix
+
+    def rows_of(self, indices: np.ndarray) -> torch.Tensor:
+        """(sum of tokens, dim), as of `Blocks`."""
+        return self._base.rows_of(self._indices[indices]).to(self._matrix) @ self._matrix
+
+    def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All rows, whole blocks at a time."""
+        at_once = max(1, _CHUNK_ELEMENTS // max(self._base.dim, self.dim))
+        first = 0
+        while first < len(self):
+            start = int(self.offsets[first])
+            end = int(torch.searchsorted(self.offsets, start + at_once, right=True)) - 1
+            end = max(end, first + 1)
+            yield start, self.rows_of(np.arange(first, end))
+            first = end
+
+    def check_finite(self) -> None:
+        """As of the pool."""
+        self._base.check_finite()

@@ -1,0 +1,78 @@
+"""The information matrix of a greedy run: its factor, and what the last picks took away from its inverse."""
+
+from __future__ import annotations
+
+import torch
+
+from fishersft.numerics.information import updated_cholesky
+
+
+class InformationState:
+    """A = L L^T as blocks are added, with the recent columns P for which A^-1 fell by P P^T.
+
+    When a block X is added, A'^-1 = A^-1 - P P^T with P = L^-T W R^-1, W = L^-1 X^T and R^T R = I + W^T W. So what
+    a gain needs of another block, K = X A^-1 X^T, falls by C C^T with C = X P: a block that was looked at a few
+    picks ago is brought up to date by a product with the columns since, which is cheaper than starting anew.
+
+    The factor is kept in float64 on the CPU, where small factorisations are fastest; the columns in float32 on
+    the device that computes gains.
+
+    Args:
+        cholesky: L at the start, (dim, dim), float64, lower triangular, A >= I.
+        device: where `columns_since` and `factor` are wanted.
+
+    Attributes:
+        cholesky: L, (dim, dim), float64, on the CPU.
+        columns: how many columns there have been.
+    """
+
+    def __init__(self, cholesky: torch.Tensor, device: torch.device) -> None:
+        self.cholesky = cholesky.cpu()
+        self.columns = 0
+        self._device = device
+        dim = len(cholesky)
+        self.window = dim  # beyond so many columns starting anew is cheaper
+        self._recent = torch.zeros(dim, 4 * self.window, device=device)
+        self._first = 0  # the number of the first column in `_recent`
+        self._factors: dict[torch.dtype, torch.Tensor] = {}
+        self.is_identity = bool((self.cholesky == torch.eye(dim, dtype=torch.float64)).all())
+
+    def add(self, block: torch.Tensor) -> None:
+        """Add X^T X for a block X, (tokens, dim), float64, on the CPU."""
+        if len(block) > self.window:
+            self.columns += len(block)  # more than is kept: all that was computed before is out of date
+            self._first = self.columns
+        elif len(block):
+            self._append(self._downdate(block).to(self._device, torch.float32))
+        self.cholesky = updated_cholesky(self.cholesky, block)
+        self._factors.clear()
+        self.is_identity = self.is_identity and len(block) == 0
+
+    def columns_since(self, column: int) -> torch.Tensor:
+        """P from one column on: (dim, columns - column), float32, on the device."""
+        assert column >= self._first, f"column {column} is no longer kept; the first is {self._first}"
+        return self._recent[:, column - self._first : self.columns - self._first]
+
+    def factor(self, dtype: torch.dtype) -> torch.Tensor:
+        """L in some precision, on the device."""
+        if dtype not in self._factors:
+            self._factors[dtype] = self.cholesky.to(self._device, dtype)
+        return self._factors[dtype]
+
+    def _downdate(self, block: torch.Tensor) -> torch.Tensor:
+        whitened = torch.linalg.solve_triangular(self.cholesky, block.T, upper=False)
+        identity = torch.eye(len(block), dtype=torch.float64)
+        root = torch.linalg.qr(torch.cat([whitened, identity]), mode="r").R
+        columns = torch.linalg.solve_triangular(root, whitened, upper=True, left=False)
+        return torch.linalg.solve_triangular(self.cholesky.T, columns, upper=True)
+
+    def _append(self, columns: torch.Tensor) -> None:
+        width = columns.shape[1]
+        kept = self.columns - self._first
+        if kept + width > self._recent.shape[1]:
+            forgotten = kept - min(kept, self.window)
+            self._recent[:, : kept - forgotten] = self._recent[:, forgotten:kept].clone()
+            self._first += forgotten
+            kept -= forgotten
+        self._recent[:, kept : kept + width] = columns
+        self.columns += width
