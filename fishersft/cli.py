@@ -97,12 +97,22 @@ def select(
     budget: Annotated[int | None, typer.Option(help="How many sentences or tokens.")] = None,
     unit: Annotated[str | None, typer.Option(help="What the budget counts: sentences or tokens.")] = None,
     regularization: Annotated[float | None, typer.Option(help="lambda, the prior's weight.")] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(help="information, or fisher-weighted; with token blocks that needs `weights` beside them."),
+    ] = None,
     algorithm: Annotated[str | None, typer.Option(help="lazy, or a slow reference: paper, naive.")] = None,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="For token blocks: write the picks here (.parquet).")] = None,
 ) -> None:
     """Choose by information gain, without Prefect and without fine-tuning."""
-    flags = {"budget": budget, "budget_unit": unit, "regularization": regularization, "algorithm": algorithm}
+    flags = {
+        "budget": budget,
+        "budget_unit": unit,
+        "regularization": regularization,
+        "criterion": criterion,
+        "algorithm": algorithm,
+    }
     given = {name: value for name, value in flags.items() if value is not None}
     if source.suffix in (".yaml", ".yml"):
         if output:
@@ -187,7 +197,7 @@ def _select_from_corpus(settings: CurateConfig) -> None:
 
 
 def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None) -> None:
-    from fishersft.data.block_files import read_blocks, write_picks
+    from fishersft.data.block_files import read_blocks, read_weights, write_picks
     from fishersft.numerics import select as select_blocks
 
     if "budget" not in given:
@@ -200,8 +210,11 @@ def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None
         faults = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
         raise InputError(f"the selection's settings are wrong: {faults}") from error
     blocks = read_blocks(source)
+    if settings.criterion == "fisher-weighted":
+        blocks = blocks.weighted(read_weights(source))
+    options = settings.model_dump(exclude={"criterion"})
     with _progress() as progress:
-        selection = select_blocks(blocks, **settings.model_dump(), on_progress=_bar(progress, "selecting"))
+        selection = select_blocks(blocks, **options, on_progress=_bar(progress, "selecting"))
     table = Table("rank", "block", "gain (nats)", "tokens", title="The first picks")
     for rank, (index, gain, tokens) in enumerate(
         zip(selection.indices[:10], selection.gains, selection.tokens, strict=False), start=1

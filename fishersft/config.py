@@ -147,8 +147,15 @@ class SelectionConfig(_Section):
     regularization: float = _field(
         1.0, 2, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0
     )
+    criterion: Literal["information", "fisher-weighted"] = _field(
+        "information",
+        3,
+        "Criterion",
+        "information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
+        "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too.",
+    )
     algorithm: Literal["lazy", "paper", "naive"] = _field(
-        "lazy", 3, "Algorithm", "All three give the same picks; naive and paper are slow references."
+        "lazy", 4, "Algorithm", "All three give the same picks; naive and paper are slow references."
     )
 
 

@@ -1,17 +1,21 @@
-"""Token blocks as files: safetensors or npz with flat `values` (tokens, dim) and `offsets` (sentences + 1,)."""
+"""Token blocks as files: safetensors or npz with flat `values` (tokens, dim) and `offsets` (sentences + 1,).
+
+Beside them there may be `weights` (tokens,), the tokens' Fisher weights.
+"""
 
 from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
@@ -19,9 +23,13 @@ from fishersft.numerics import Selection, TokenBlocks
 EMBEDDINGS_FILE = "embeddings.safetensors"
 
 
-def write_blocks(blocks: TokenBlocks, path: Path) -> None:
-    """Writes token blocks as safetensors, in their own dtype."""
-    save_file({"values": blocks.values.contiguous(), "offsets": blocks.offsets.contiguous()}, path)
+def write_blocks(blocks: TokenBlocks, path: Path, weights: torch.Tensor | None = None) -> None:
+    """Writes token blocks as safetensors, in their own dtype, and weights (tokens,), if there are, in float32."""
+    tensors = {"values": blocks.values.contiguous(), "offsets": blocks.offsets.contiguous()}
+    if weights is not None:
+        assert len(weights) == len(blocks.values), "one weight a token"
+        tensors["weights"] = weights.to(torch.float32).contiguous()
+    save_file(tensors, path)
 
 
 def read_blocks(path: Path) -> TokenBlocks:
@@ -33,20 +41,36 @@ def read_blocks(path: Path) -> TokenBlocks:
     Raises:
         InputError: the file is missing, of another kind, lacks `values` or `offsets`, or its offsets are no integers.
     """
-    if path.is_dir():
-        path = _content_folder(path) / EMBEDDINGS_FILE
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected token blocks as .safetensors or .npz")
-    arrays = _arrays(path)
-    missing = {"values", "offsets"} - arrays.keys()
-    if missing:
-        raise InputError(
-            f"{path}: expected arrays values (tokens, dim) and offsets (sentences + 1,), found {sorted(arrays)}"
-        )
+    path = _blocks_file(path)
+    arrays = _arrays(path, ("values", "offsets"), "arrays values (tokens, dim) and offsets (sentences + 1,)")
     offsets = arrays["offsets"]
     if offsets.is_floating_point() or offsets.is_complex() or offsets.dtype == torch.bool:
         raise InputError(f"{path}: expected offsets of an integer dtype such as int64, found {offsets.dtype}")
     return TokenBlocks(arrays["values"], offsets.to(torch.int64))
+
+
+def read_weights(path: Path) -> torch.Tensor:
+    """Reads the Fisher weights that lie beside token blocks: (tokens,), float32 where FisherSFT wrote them.
+
+    Args:
+        path: as for `read_blocks`.
+
+    Raises:
+        InputError: the file is missing, of another kind, or holds no weights.
+    """
+    path = _blocks_file(path)
+    expected = "weights (tokens,) beside the blocks, from an embedding with selection.criterion: fisher-weighted"
+    return _arrays(path, ("weights",), expected)["weights"]
+
+
+def _blocks_file(path: Path) -> Path:
+    if path.is_dir():
+        path = _content_folder(path) / EMBEDDINGS_FILE
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected token blocks as .safetensors or .npz")
+    if path.suffix not in (".safetensors", ".npz"):
+        raise InputError(f"{path}: expected a .safetensors or .npz file of token blocks")
+    return path
 
 
 def _content_folder(folder: Path) -> Path:
@@ -62,16 +86,22 @@ def _content_folder(folder: Path) -> Path:
         ) from error
 
 
-def _arrays(path: Path) -> dict[str, torch.Tensor]:
+def _arrays(path: Path, names: Sequence[str], expected: str) -> dict[str, torch.Tensor]:
+    """The arrays of those names; others in the file, which may be large, are not read."""
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                return {name: torch.from_numpy(file[name]) for name in file.files}
+                found = list(file.files)
+                arrays = {name: torch.from_numpy(file[name]) for name in names if name in found}
+        else:
+            with safe_open(path, framework="pt") as file:
+                found = list(file.keys())
+                arrays = {name: file.get_tensor(name) for name in names if name in found}
     except (SafetensorError, zipfile.BadZipFile, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a readable {path.suffix} file of arrays: {error}") from error
-    raise InputError(f"{path}: expected a .safetensors or .npz file of token blocks")
+    if len(arrays) < len(names):
+        raise InputError(f"{path}: expected {expected}, found {sorted(found)}")
+    return arrays
 
 
 def write_picks(selection: Selection, path: Path) -> None:

@@ -75,6 +75,7 @@ def _chosen(facts: CardFacts, rows: int) -> str:
         "| | |\n| --- | --- |\n"
         f"| Model | {_code(display_name(config.model.path)).replace('|', chr(92) + '|')} |\n"
         f"| Budget | {config.selection.budget:,} {config.selection.budget_unit} |\n"
+        f"| Criterion | {config.selection.criterion} |\n"
         f"| Regularization | {config.selection.regularization:g} |\n"
         f"| Information gain | {facts.information_gain:.2f} nats |\n"
         f"| Seed | {config.seed} |"

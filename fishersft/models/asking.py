@@ -11,8 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.errors import InputError
-from fishersft.models.evaluating import check_logits
-from fishersft.models.forward import token_nll
+from fishersft.models.forward import check_logits, token_nll
 from fishersft.models.questions import answer_states, as_question, without_special_tokens
 from fishersft.models.tokenising import Tokenised
 

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fishersft.errors import InputError
-from fishersft.models.forward import batches_by_tokens, last_hidden_states, token_nll
+from fishersft.models.forward import batches_by_tokens, check_logits, last_hidden_states, token_nll
 from fishersft.models.tokenising import Tokenised
 
 
@@ -29,7 +28,7 @@ def sentence_nll(
         on_progress: called with (sentences done, sentences in all).
 
     Raises:
-        InputError: the model changes its logits after the LM head in a way that is not known here.
+        InputError: as `check_logits` says.
     """
     check_logits(model, sentences[0])
     result = np.zeros(len(sentences))
@@ -46,24 +45,6 @@ def sentence_nll(
         if on_progress:
             on_progress(done, len(sentences))
     return result
-
-
-@torch.inference_mode()
-def check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
-    """Raise InputError where the head alone does not give the model's logits, as some architectures scale them.
-
-    A likelihood without that would be silently wrong.
-    """
-    ids = torch.tensor([sentence.input_ids], device=model.device)
-    with_model = torch.nn.functional.cross_entropy(
-        model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none"
-    )
-    with_head = token_nll(model, last_hidden_states(model, [sentence])[0, :-1], ids[0, 1:])
-    if not torch.allclose(with_model, with_head, rtol=0.05, atol=0.05):
-        raise InputError(
-            f"{type(model).__name__} changes its logits after the LM head in a way that FisherSFT does not know, so "
-            "its likelihoods cannot be measured; use another model"
-        )
 
 
 def complete(

@@ -185,6 +185,45 @@ class TokenBlocks:
         for start in range(0, len(self.values), rows):
             yield start, self.values[start : start + rows]
 
+    def weighted(self, weights: torch.Tensor) -> TokenBlocks:
+        """The blocks with each row scaled by the square root of its token's weight.
+
+            sum of w x x^T = sum of (sqrt(w) x) (sqrt(w) x)^T
+
+        so that everything that takes token blocks then measures log det(lambda I + sum of w x x^T).
+
+        Args:
+            weights: (tokens,), finite and >= 0, of any real dtype.
+
+        Returns:
+            New blocks, float32 or float64: half precisions would lose small weights.
+
+        Raises:
+            InputError: another shape, or a weight that is negative, NaN or infinite.
+
+        Example:
+            >>> TokenBlocks(torch.eye(2), torch.tensor([0, 2])).weighted(torch.tensor([4.0, 0.0])).values
+            tensor([[2., 0.],
+                    [0., 0.]])
+        """
+        weights = _as_float_tensor(weights, "the weights")
+        if weights.shape != (len(self.values),):
+            raise InputError(
+                f"expected a weight a token, shape ({len(self.values)},), not {tuple(weights.shape)}; "
+                "do blocks and weights come from the same sentences?"
+            )
+        bad = ~((weights >= 0) & weights.isfinite())  # NaN compares as False
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            block, token = self._place(row)
+            raise InputError(
+                f"token block {block} has the weight {float(weights[row])} (its token {token}); "
+                "weights must be finite and at least 0"
+            )
+        dtype = torch.promote_types(self.values.dtype, torch.float32)
+        scales = weights.double().sqrt().to(self.values.device, dtype)
+        return TokenBlocks(self.values * scales[:, None], self.offsets)
+
     def check_finite(self) -> None:
         """Raise InputError that names the first block with NaN, infinity, or a value beyond 1e100.
 
@@ -195,12 +234,16 @@ class TokenBlocks:
             bad = ~(rows.abs() <= limit).all(dim=1)  # NaN compares as False
             if bool(bad.any()):
                 row = start + int(bad.nonzero()[0])
-                block = int(torch.searchsorted(self.offsets, row, right=True)) - 1
+                block, token = self._place(row)
                 raise InputError(
-                    f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} "
-                    f"(its token {row - int(self.offsets[block])}); "
+                    f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} (its token {token}); "
                     "embed that sentence again in float32, or leave it out"
                 )
+
+    def _place(self, row: int) -> tuple[int, int]:
+        """The block that a row of the values belongs to, and which of its tokens it is."""
+        block = int(torch.searchsorted(self.offsets, row, right=True)) - 1
+        return block, row - int(self.offsets[block])
 
 
 def _as_float_tensor(array: np.ndarray | torch.Tensor | list[list[float]], name: str) -> torch.Tensor:
@@ -208,7 +251,7 @@ def _as_float_tensor(array: np.ndarray | torch.Tensor | list[list[float]], name:
         if not isinstance(array, torch.Tensor):
             array = torch.from_numpy(np.require(array, requirements=["C", "W"]))  # what torch can share
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a (tokens, dim) array of numbers: {error}") from error
+        raise InputError(f"{name} must be an array of numbers: {error}") from error
     tensor = array.detach()
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise InputError(f"{name} must hold real numbers, not {tensor.dtype}")

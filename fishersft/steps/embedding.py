@@ -14,17 +14,20 @@ from fishersft.steps.models import PreparedModel, loaded_model, loaded_tokeniser
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
 EMBEDDING_VERSION = 1
+FISHER_WEIGHTS_VERSION = 1
 TOKENISING_VERSION = 1
 
 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
-    Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
-    `on_progress` is called with (loss tokens done, in all).
+    Where the config's criterion is "fisher-weighted", the tokens' Fisher weights lie beside them. Its facts count
+    sentences, loss tokens, truncated sentences and sentences without a loss position. `on_progress` is called with
+    (loss tokens done, in all).
     """
     model = prepare_model(store, config.model)
     examples = shard_examples(store, config.corpus, shard)
+    weighted = config.selection.criterion == "fisher-weighted"
 
     def write(draft: Draft) -> None:
         from fishersft.models.embedding import embed
@@ -32,9 +35,10 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
         loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
-        blocks = embed(loaded, sentences, config.embedding.batch_tokens, on_progress)
+        embedded = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_fisher_weights=weighted)
+        blocks = embedded.blocks
         _check_finite(blocks, examples)
-        write_blocks(blocks, draft.folder / EMBEDDINGS_FILE)
+        write_blocks(blocks, draft.folder / EMBEDDINGS_FILE, embedded.fisher_weights)
         draft.facts.update(
             sentences=len(sentences),
             tokens=int(blocks.lengths.sum()),
@@ -44,6 +48,8 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         )
 
     params = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    if weighted:  # only then, so that blocks alone keep their key
+        params["fisher_weights"] = FISHER_WEIGHTS_VERSION
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
     return find_or_make(store, "embeddings", EMBEDDING_VERSION, params, inputs, write)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from fishersft import baselines
 from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks
+from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights
 from fishersft.data.examples import Example
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
@@ -40,6 +40,8 @@ def select_informative(
     store: Store, config: CurateConfig, corpus: str, embeddings: Sequence[str], on_progress: OnProgress = None
 ) -> Outcome:
     """Greedy selection by information gain over all shards: an artifact of kind "selection".
+
+    With the criterion "fisher-weighted" the gain is that of the weighted tokens.
 
     Args:
         corpus: the corpus artifact's key.
@@ -73,23 +75,30 @@ def select_informative(
         }
         return selection.indices, selection.gains, facts
 
-    return _save_selection(store, corpus, embeddings, SELECTION_VERSION, settings.model_dump(), choose)
+    return _save_selection(
+        store, corpus, embeddings, settings.criterion, SELECTION_VERSION, settings.model_dump(), choose
+    )
 
 
 def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: Sequence[str], tokens: int) -> Outcome:
-    """A seeded uniform selection of about `tokens` loss tokens, with its gains: an artifact of kind "selection"."""
+    """A seeded uniform selection of about `tokens` loss tokens, with its gains: an artifact of kind "selection".
+
+    The gains are by the config's criterion, so that they compare with those of the informative selection.
+    """
+    settings = config.selection
 
     def choose(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         indices = baselines.uniform(blocks.lengths, tokens, budget_unit="tokens", seed=config.seed)
-        return indices, information_gains_along(blocks, indices, config.selection.regularization), {}
+        return indices, information_gains_along(blocks, indices, settings.regularization), {}
 
     params = {
         "method": "uniform",
         "tokens": tokens,
         "seed": config.seed,
-        "regularization": config.selection.regularization,
+        "regularization": settings.regularization,
+        "criterion": settings.criterion,
     }
-    return _save_selection(store, corpus, embeddings, UNIFORM_VERSION, params, choose)
+    return _save_selection(store, corpus, embeddings, settings.criterion, UNIFORM_VERSION, params, choose)
 
 
 def load_picks(store: Store, selection: str) -> SavedSelection:
@@ -113,10 +122,17 @@ def _gather(picks: SavedSelection, read: Callable[[str], list[T]]) -> list[T]:
     return [shards[shard][row] for shard, row in zip(picks.shards, picks.rows, strict=True)]
 
 
+def _shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
+    file = store.fetch("embeddings", embeddings) / EMBEDDINGS_FILE
+    blocks = read_blocks(file)
+    return blocks.weighted(read_weights(file)) if criterion == "fisher-weighted" else blocks
+
+
 def _save_selection(
     store: Store,
     corpus: str,
     embeddings: Sequence[str],
+    criterion: str,
     version: int,
     params: dict[str, Any],
     choose: Callable[[TokenBlocks], tuple[np.ndarray, np.ndarray, dict[str, Any]]],
@@ -125,7 +141,7 @@ def _save_selection(
     assert len(shards) == len(embeddings), "one embeddings artifact a shard"
 
     def write(draft: Draft) -> None:
-        pieces = [read_blocks(store.fetch("embeddings", key) / EMBEDDINGS_FILE) for key in embeddings]
+        pieces = [_shard_blocks(store, key, criterion) for key in embeddings]
         blocks = TokenBlocks.concatenate(pieces)
         indices, gains, facts = choose(blocks)
         sizes = [len(piece) for piece in pieces]

@@ -99,12 +99,32 @@ def test_select_takes_an_embeddings_artifact(config_file: Path, tmp_path: Path) 
     assert "2 sentences" in run("select", folder, "--budget", "2")
 
 
+def test_select_weighs_tokens_by_the_weights_beside_the_blocks(block_file: Path, tmp_path: Path) -> None:
+    file = np.load(block_file)
+    weights = np.random.default_rng(1).uniform(size=60)
+    np.savez(tmp_path / "weighted.npz", **file, weights=weights)
+    weighted = file["values"] * np.sqrt(weights)[:, None]
+    expected = select(np.split(weighted, 20), 5).indices.tolist()
+    picks = tmp_path / "picks.parquet"
+    run("select", tmp_path / "weighted.npz", "--budget", "5", "--criterion", "fisher-weighted", "--output", picks)
+    assert pq.read_table(picks)["block"].to_pylist() == expected
+    run("select", tmp_path / "weighted.npz", "--budget", "5", "--output", picks)
+    assert pq.read_table(picks)["block"].to_pylist() != expected
+
+
+def test_select_with_a_config_embeds_the_weights_that_the_criterion_needs(config_file: Path, tmp_path: Path) -> None:
+    run("select", config_file, "--criterion", "fisher-weighted")
+    (file, *others) = tmp_path.glob("store/embeddings/*/*/embeddings.safetensors")
+    assert others and "2 sentences" in run("select", file, "--budget", "2", "--criterion", "fisher-weighted")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "--budget is required"),
         (("--budget", "0"), "budget: Input should be greater than or equal to 1"),
         (("--budget", "3", "--algorithm", "magic"), "algorithm: Input should be 'lazy', 'paper' or 'naive'"),
+        (("--budget", "3", "--criterion", "fisher-weighted"), r"blocks\.npz: expected weights \(tokens,\)"),
         (("--budget", "3", "--set", "seed=1"), "--set is for a CONFIG.yaml"),
         (("--budget", "3", "--output", "picks.csv"), r"picks\.csv: picks are written as \.parquet"),
     ],

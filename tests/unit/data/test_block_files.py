@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, write_blocks, write_picks
+from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights, write_blocks, write_picks
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
@@ -27,6 +27,25 @@ def test_blocks_survive_safetensors_and_an_artifacts_folder(tmp_path: Path) -> N
 def test_blocks_are_read_from_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "blocks.npz", values=BLOCKS.values.numpy(), offsets=BLOCKS.offsets.numpy())
     assert torch.equal(read_blocks(tmp_path / "blocks.npz").values, BLOCKS.values)
+
+
+def test_weights_survive_beside_the_blocks_in_float32(tmp_path: Path) -> None:
+    weights = torch.linspace(0, 1, 6, dtype=torch.float64)
+    write_blocks(BLOCKS, tmp_path / EMBEDDINGS_FILE, weights)
+    for path in (tmp_path / EMBEDDINGS_FILE, tmp_path):
+        again = read_weights(path)
+        assert again.dtype == torch.float32 and torch.equal(again, weights.float())
+        assert torch.equal(read_blocks(path).values, BLOCKS.values)
+    np.savez(tmp_path / "blocks.npz", weights=weights.numpy())
+    assert torch.equal(read_weights(tmp_path / "blocks.npz"), weights)
+
+
+def test_a_file_without_weights_says_where_they_come_from(tmp_path: Path) -> None:
+    write_blocks(BLOCKS, tmp_path / "blocks.safetensors")
+    with pytest.raises(
+        InputError, match=r"expected weights \(tokens,\).*criterion: fisher-weighted, found \['offsets', 'values'\]"
+    ):
+        read_weights(tmp_path / "blocks.safetensors")
 
 
 def test_an_npz_with_pickled_objects_is_refused(tmp_path: Path) -> None:

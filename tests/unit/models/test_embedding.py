@@ -65,7 +65,7 @@ def test_embeddings_equal_a_direct_forward_pass(
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
     batch = sentences(tokenizer, max_tokens=24)
-    blocks = embed(model, batch, batch_tokens)
+    blocks = embed(model, batch, batch_tokens).blocks
     assert blocks.values.dtype == torch.float32
     for block, sentence in zip(blocks, batch, strict=True):
         torch.testing.assert_close(block, direct(model, sentence), rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_embeddings_of_smollm2_equal_a_direct_forward_pass(smollm2: PreparedMode
     model = load_model(smollm2.folder, "float32", torch.device("cpu"))
     tokenise = loaded_tokeniser(smollm2, 24, False)
     batch = [tokenise(TextExample(text)) for text in VERSES]
-    blocks = embed(model, batch, batch_tokens=64)
+    blocks = embed(model, batch, batch_tokens=64).blocks
     assert blocks.dim == 576
     for block, sentence in zip(blocks, batch, strict=True):
         expected = direct(model, sentence)
@@ -85,13 +85,13 @@ def test_embeddings_of_smollm2_equal_a_direct_forward_pass(smollm2: PreparedMode
 
 def test_a_sentence_without_loss_positions_gets_an_empty_block(tiny_llama: Any) -> None:
     batch = [Tokenised([5, 6], [False, False], False), Tokenised([5, 6], [False, True], False)]
-    assert [len(block) for block in embed(tiny_llama, batch, 64)] == [0, 1]
+    assert [len(block) for block in embed(tiny_llama, batch, 64).blocks] == [0, 1]
 
 
 def test_progress_counts_all_loss_tokens(tiny_llama: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     seen: list[tuple[int, int]] = []
-    blocks = embed(tiny_llama, sentences(tokenizer, 24), 64, lambda done, total: seen.append((done, total)))
-    total = int(blocks.lengths.sum())
+    embedded = embed(tiny_llama, sentences(tokenizer, 24), 64, lambda done, total: seen.append((done, total)))
+    total = int(embedded.blocks.lengths.sum())
     assert len(seen) > 1 and seen == sorted(seen) and seen[-1] == (total, total)
 
 

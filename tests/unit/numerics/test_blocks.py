@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks
+from fishersft.numerics import TokenBlocks, information_gains_along, select
 
 
 def test_blocks_are_views_into_the_values() -> None:
@@ -96,3 +96,73 @@ def test_check_finite_looks_at_every_chunk(monkeypatch: pytest.MonkeyPatch) -> N
     values[6, 0] = float("nan")
     with pytest.raises(InputError, match="token block 6"):
         TokenBlocks(values, torch.arange(8)).check_finite()
+
+
+def random_blocks(seed: int) -> tuple[TokenBlocks, torch.Tensor]:
+    """Five blocks of 0 to 9 tokens in 6 dimensions, and a weight a token, some of them 0."""
+    rng = np.random.default_rng(seed)
+    offsets = np.array([0, 3, 3, 12, 13, 20])
+    weights = rng.uniform(size=20) * (rng.uniform(size=20) > 0.2)
+    return TokenBlocks(torch.from_numpy(rng.normal(size=(20, 6))), torch.from_numpy(offsets)), torch.from_numpy(weights)
+
+
+@pytest.mark.parametrize("regularization", [0.01, 1.0, 50.0])
+def test_the_gain_of_weighted_blocks_is_the_log_det_of_weighted_tokens(regularization: float) -> None:
+    blocks, weights = random_blocks(0)
+    gains = information_gains_along(blocks.weighted(weights), range(5), regularization)
+    prior = regularization * np.eye(6)
+    information = prior + sum(float(w) * np.outer(x, x) for w, x in zip(weights, blocks.values.numpy(), strict=True))
+    expected = np.linalg.slogdet(information)[1] - np.linalg.slogdet(prior)[1]
+    assert gains.sum() == pytest.approx(expected, rel=1e-12)
+
+
+def test_weights_change_what_is_chosen_as_enumeration_does() -> None:
+    blocks, weights = random_blocks(1)
+    directly = [
+        np.linalg.slogdet(np.eye(6) + (block.numpy().T * w.numpy()) @ block.numpy())[1]
+        for block, w in zip(blocks, weights.split(blocks.lengths.tolist()), strict=True)
+    ]
+    selection = select(blocks.weighted(weights), 1)
+    assert selection.indices.tolist() == [int(np.argmax(directly))]
+    assert selection.gains[0] == pytest.approx(max(directly), rel=1e-9)
+    weights[blocks.offsets[selection.indices[0]] : blocks.offsets[selection.indices[0] + 1]] = 0
+    assert select(blocks.weighted(weights), 1).indices.tolist() != selection.indices.tolist()
+
+
+def test_ones_leave_the_blocks_as_they_are_and_zeros_leave_nothing() -> None:
+    blocks, _ = random_blocks(2)
+    assert torch.equal(blocks.weighted(torch.ones(20)).values, blocks.values)
+    assert information_gains_along(blocks.weighted(torch.zeros(20)), range(5)).tolist() == [0.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_small_weights_are_not_lost_in_half_precision(dtype: torch.dtype, expected: torch.dtype) -> None:
+    blocks = TokenBlocks(torch.full((1, 2), 2.0, dtype=dtype), torch.tensor([0, 1]))
+    weighted = blocks.weighted(torch.tensor([1e-16], dtype=torch.float64))
+    assert weighted.values.dtype == expected
+    torch.testing.assert_close(weighted.values, torch.full((1, 2), 2e-8, dtype=expected))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (torch.ones(3), r"shape \(4,\), not \(3,\)"),
+        (torch.ones(4, 1), r"shape \(4,\), not \(4, 1\)"),
+        (torch.ones(4, dtype=torch.bool), "the weights must hold real numbers"),
+        (torch.tensor([1.0, 1.0, -0.5, 1.0]), r"token block 2 has the weight -0\.5 \(its token 0\)"),
+        (torch.tensor([1.0, float("nan"), 1.0, 1.0]), r"token block 0 has the weight nan \(its token 1\)"),
+        (torch.tensor([1.0, 1.0, 1.0, float("inf")]), r"token block 2 has the weight inf \(its token 1\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(weights: torch.Tensor, message: str) -> None:
+    blocks = TokenBlocks(torch.zeros(4, 2), torch.tensor([0, 2, 2, 4]))
+    with pytest.raises(InputError, match=message):
+        blocks.weighted(weights)

@@ -15,10 +15,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from fishersft.config import CurateConfig
-from fishersft.data.block_files import read_blocks
+from fishersft.data.block_files import read_blocks, read_weights
+from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, select
+from fishersft.numerics import TokenBlocks, information_gains_along, select
 from fishersft.steps.corpus import load_index, read_corpus, shard_rows
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.outcome import Outcome
@@ -123,6 +124,61 @@ def test_batch_size_and_device_do_not_change_a_key_but_what_changes_bytes_does(r
     assert all(outcome.hit for outcome in same)
     other = run.changed(model={"max_tokens": 5}).embedded()[1]
     assert {o.key for o in embeddings}.isdisjoint({o.key for o in other})
+
+
+def test_blocks_without_weights_keep_the_key_they_had_before_there_were_weights(run: Run) -> None:
+    _, embeddings = run.embedded()
+    for outcome in embeddings:
+        manifest = run.store.get("embeddings", outcome.key)
+        params = {"tokenising": 1, "max_tokens": 64, "dtype": "float32"}
+        assert outcome.key == artifact_key("embeddings", 1, params, manifest.inputs)
+        with pytest.raises(InputError, match="expected weights"):
+            read_weights(run.store.fetch("embeddings", outcome.key))
+
+
+def test_weights_are_another_artifact_with_the_same_blocks(run: Run) -> None:
+    _, plain = run.embedded()
+    _, weighted = run.changed(selection={"criterion": "fisher-weighted"}).embedded()
+    assert {o.key for o in plain}.isdisjoint({o.key for o in weighted})
+    for one, other in zip(plain, weighted, strict=True):
+        without, with_weights = (run.store.fetch("embeddings", outcome.key) for outcome in (one, other))
+        assert torch.equal(read_blocks(without).values, read_blocks(with_weights).values)
+        weights = read_weights(with_weights)
+        assert weights.shape == (other.facts["tokens"],) and bool(((weights > 0) & (weights < 1)).all())
+    assert all(outcome.hit for outcome in run.changed(selection={"budget": 3}).embedded()[1])
+
+
+def test_the_weighted_criterion_selects_by_weighted_tokens_and_so_does_its_uniform_baseline(
+    run: Run, tiny_model_folder: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+    model.lm_head.weight.data.mul_(12)  # a random model is sure of nothing: all weights would be alike
+    model.save_pretrained(tiny_model_folder)
+    by_weight = run.changed(selection={"criterion": "fisher-weighted"})
+    corpus, keys, chosen = by_weight.selected()
+    folders = [run.store.fetch("embeddings", key) for key in keys]
+    weights = torch.cat([read_weights(folder) for folder in folders])
+    assert float(weights.std()) > 0.05
+    plain = TokenBlocks.concatenate([read_blocks(folder) for folder in folders])
+    blocks = plain.weighted(weights)
+    expected = select(blocks, 8, algorithm="naive")
+    np.testing.assert_allclose(load_picks(run.store, chosen.key).gains, expected.gains, rtol=1e-4)
+
+    pool = [
+        (shard, row)
+        for shard in load_index(run.store, corpus.key).shards
+        for row in range(len(shard_rows(run.store, shard)))
+    ]
+    picks = load_picks(run.store, chosen.key)
+    assert list(zip(picks.shards, picks.rows, strict=True)) == [pool[i] for i in expected.indices]
+
+    at_random = select_uniform(run.store, by_weight.config, corpus.key, keys, chosen.facts["tokens"])
+    drawn = load_picks(run.store, at_random.key)
+    order = [pool.index(place) for place in zip(drawn.shards, drawn.rows, strict=True)]
+    np.testing.assert_allclose(drawn.gains, information_gains_along(blocks, order), rtol=1e-9)
+    assert sum(drawn.gains) < information_gains_along(plain, order).sum()
+    same_draw = select_uniform(run.store, run.config, corpus.key, keys, chosen.facts["tokens"])
+    assert same_draw.key != at_random.key and load_picks(run.store, same_draw.key).rows == drawn.rows
 
 
 def test_a_field_that_is_no_part_of_the_example_does_not_cost_an_embedding(run: Run, corpus_file: Path) -> None:
