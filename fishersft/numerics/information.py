@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.linalg.lapack import dtpqrt
 
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks
 
 _REFLECTORS_AT_ONCE = 32  # LAPACK's block size in the QR update
 
@@ -73,7 +73,10 @@ def updated_cholesky(cholesky: torch.Tensor, block: torch.Tensor) -> torch.Tenso
 
 
 def information_gains_along(
-    blocks: TokenBlocks, order: Sequence[int] | np.ndarray, regularization: float = 1.0
+    blocks: Blocks,
+    order: Sequence[int] | np.ndarray,
+    regularization: float = 1.0,
+    cholesky: torch.Tensor | None = None,
 ) -> np.ndarray:
     """The marginal gain of each block when blocks are added in a given order.
 
@@ -85,6 +88,7 @@ def information_gains_along(
         blocks: the pool.
         order: (n,), integers; which blocks, in which order.
         regularization: lambda, > 0.
+        cholesky: (dim, dim), float64; L with A_0 = lambda L L^T, where A_0 is more than lambda I.
 
     Returns:
         (n,), float64, nats.
@@ -97,7 +101,8 @@ def information_gains_along(
         >>> information_gains_along(pool, [0, 1]).round(6)  # log 2, then log(3 / 2)
         array([0.693147, 0.405465])
     """
-    cholesky = torch.eye(blocks.dim, dtype=torch.float64)
+    if cholesky is None:
+        cholesky = torch.eye(blocks.dim, dtype=torch.float64)
     gains = np.empty(len(order))
     for step, index in enumerate(order):
         block = scaled(blocks[int(index)], regularization).cpu()

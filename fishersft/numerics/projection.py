@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks, TokenBlocks
 from fishersft.numerics.certificates import EPS, checked_selection, largest_total, row_chunks
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.information import scaled
@@ -47,7 +47,7 @@ class ProjectionLoss:
     energy_kept: float
 
 
-def principal_basis(blocks: TokenBlocks, dims: int) -> torch.Tensor:
+def principal_basis(blocks: Blocks, dims: int) -> torch.Tensor:
     """The directions that hold most energy: top eigenvectors of the uncentred second moment of all rows.
 
     Uncentred, because the information matrix is: the mean direction carries information too.
@@ -70,17 +70,17 @@ def principal_basis(blocks: TokenBlocks, dims: int) -> torch.Tensor:
     """
     if isinstance(dims, bool) or not isinstance(dims, numbers.Integral) or not 1 <= dims <= blocks.dim:
         raise InputError(f"a projection must keep a whole number of dimensions from 1 to {blocks.dim}, not {dims!r}")
-    if len(blocks.values) == 0:
+    if int(blocks.offsets[-1]) == 0:
         raise InputError("no token block holds a token, so there are no principal directions; embed some sentences")
     blocks.check_finite()
-    moment = torch.zeros(blocks.dim, blocks.dim, dtype=torch.float64, device=blocks.values.device)
+    moment = torch.zeros(blocks.dim, blocks.dim, dtype=torch.float64, device=blocks.device)
     for part, _ in row_chunks(blocks):
-        rows = blocks.values[part].double()
+        rows = part.double()
         moment += rows.T @ rows
     return torch.linalg.eigh(moment).eigenvectors[:, -int(dims) :].flip(1)
 
 
-def projected(blocks: TokenBlocks, basis: torch.Tensor) -> TokenBlocks:
+def projected(blocks: Blocks, basis: torch.Tensor) -> TokenBlocks:
     """The blocks X_i B in the coordinates of a basis.
 
     Args:
@@ -101,16 +101,16 @@ def projected(blocks: TokenBlocks, basis: torch.Tensor) -> TokenBlocks:
         tensor([[4.]])
     """
     _orthonormality_error(basis, blocks)
-    basis = basis.to(blocks.values.device)
+    basis = basis.to(blocks.device)
     dtype = _projected_dtype(blocks)
-    values = torch.empty(len(blocks.values), basis.shape[1], dtype=dtype, device=basis.device)
-    for part, _ in row_chunks(blocks):
-        values[part] = (blocks.values[part].double() @ basis).to(dtype)
+    values = torch.empty(int(blocks.offsets[-1]), basis.shape[1], dtype=dtype, device=basis.device)
+    for start, rows in blocks.chunks():
+        values[start : start + len(rows)] = (rows.double() @ basis).to(dtype)
     return TokenBlocks(values, blocks.offsets)
 
 
 def projection_loss(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     indices: Sequence[int] | np.ndarray,
     basis: torch.Tensor,
     regularization: float = 1.0,
@@ -142,7 +142,7 @@ def projection_loss(
     """
     _orthonormality_error(basis, blocks)
     selected = checked_selection(blocks, indices, len(indices), "sentences")
-    basis = basis.to(blocks.values.device)
+    basis = basis.to(blocks.device)
     triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=basis.device)
     energy, discarded_energy = 0.0, 0.0
     at_once = max(1, _CHUNK_ELEMENTS // (blocks.dim * max(1, int(blocks.lengths.max()))))
@@ -160,7 +160,7 @@ def projection_loss(
 
 
 def optimum_loss_bound(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     basis: torch.Tensor,
     budget: int,
     budget_unit: BudgetUnit = "sentences",
@@ -203,12 +203,12 @@ def optimum_loss_bound(
         2.3979
     """
     relative = _orthonormality_error(basis, blocks) + (2 * blocks.dim + 8) * EPS
-    basis = basis.to(blocks.values.device)
+    basis = basis.to(blocks.device)
     dim, kept = basis.shape
     lengths = blocks.lengths.numpy()
     energy, discarded_energy = torch.zeros(2, len(blocks), dtype=torch.float64, device=basis.device)
     for part, owner in row_chunks(blocks):
-        rows = scaled(blocks.values[part], regularization)
+        rows = scaled(part, regularization)
         norms, discarded_norms = (some.square().sum(1).sqrt() for some in (rows, _discarded(rows, basis)))
         energy.index_add_(0, owner, norms.square())
         discarded_energy.index_add_(0, owner, (discarded_norms + relative * norms).square())
@@ -230,11 +230,11 @@ def _discarded(rows: torch.Tensor, basis: torch.Tensor) -> torch.Tensor:
     return rows - (rows @ basis) @ basis.T
 
 
-def _projected_dtype(blocks: TokenBlocks) -> torch.dtype:
-    return torch.float64 if blocks.values.dtype == torch.float64 else torch.float32
+def _projected_dtype(blocks: Blocks) -> torch.dtype:
+    return torch.float64 if blocks.dtype == torch.float64 else torch.float32
 
 
-def _orthonormality_error(basis: torch.Tensor, blocks: TokenBlocks) -> float:
+def _orthonormality_error(basis: torch.Tensor, blocks: Blocks) -> float:
     """|B^T B - I|, or InputError for what is no basis of p directions among these blocks' dim."""
     if basis.ndim != 2 or basis.shape[0] != blocks.dim or not 1 <= basis.shape[1] <= blocks.dim:
         raise InputError(

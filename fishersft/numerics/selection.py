@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 
 from fishersft.errors import InputError
+from fishersft.numerics.arguments import (
+    Algorithm,
+    BlocksLike,
+    Criterion,
+    as_blocks,
+    check_arguments,
+    principal_directions,
+    problem,
+    target_moment,
+)
 from fishersft.numerics.blocks import Blocks, TokenBlocks
 from fishersft.numerics.certificates import Certificate
 from fishersft.numerics.certify import CertificateMethod, certify
 from fishersft.numerics.checkpoint import Checkpoint
 from fishersft.numerics.device import resolve_device
 from fishersft.numerics.greedy import BudgetUnit, Conditions, OnProgress, Picks, Progress, Rule
+from fishersft.numerics.information import information_gains_along
 from fishersft.numerics.lazy import lazy_greedy
 from fishersft.numerics.prior import RegularizationUnit, absolute_regularization, start_factor
+from fishersft.numerics.projection import (
+    ProjectionLoss,
+    optimum_loss_bound,
+    projected,
+    projection_loss,
+)
 from fishersft.numerics.reference import naive_greedy, paper_greedy
-from fishersft.numerics.twins import fingerprints
+from fishersft.numerics.v_optimal import v_optimal_greedy
 
-Algorithm = Literal["lazy", "paper", "naive"]
-BlocksLike = Blocks | Sequence[np.ndarray | torch.Tensor | list[list[float]]]
 _RULE_MARGIN = 1e-6  # relative
 
 
@@ -36,22 +49,26 @@ class Selection:
 
     Attributes:
         indices: (n,), int64; positions in the sequence of blocks.
-        gains: (n,), float64; marginal gain of each pick, in nats.
+        gains: (n,), float64; marginal gain of each pick, in nats; with "v-optimal" what each took off the mean
+            prediction variance over the target.
         tokens: (n,), int64; tokens in each chosen block.
         information_gain: log det A_S - log det A_0 of the whole selection, in nats.
-        algorithm, budget, budget_unit: as asked for.
+        criterion, algorithm, budget, budget_unit: as asked for.
         regularization: lambda, in the units of the squared embeddings.
         rule: what each pick had most of; with a token budget the rule that gave the higher information gain.
         evaluations: how many marginal gains were computed.
         exhausted: the budget covered all there was; every block that holds a token and is allowed is chosen.
         stopped: a further pick would have added less than `stop_below`.
-        certificate: how near this is to the best possible selection of the budget, under the same conditions.
+        certificate: how near this is to the best possible selection of the budget, under the same conditions;
+            None with "v-optimal", which has no such proof.
+        projection_loss: what choosing in fewer dimensions can have cost in nats; None without a projection.
     """
 
     indices: np.ndarray
     gains: np.ndarray
     tokens: np.ndarray
     information_gain: float
+    criterion: Criterion
     algorithm: Algorithm
     regularization: float
     budget: int
@@ -60,7 +77,8 @@ class Selection:
     evaluations: int
     exhausted: bool
     stopped: bool
-    certificate: Certificate
+    certificate: Certificate | None
+    projection_loss: ProjectionLoss | None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,6 +91,8 @@ def select(
     budget_unit: BudgetUnit = "sentences",
     regularization: float = 1.0,
     regularization_unit: RegularizationUnit = "absolute",
+    criterion: Criterion = "information",
+    target: BlocksLike | None = None,
     already_selected: BlocksLike | None = None,
     initial_information: np.ndarray | torch.Tensor | None = None,
     include: Sequence[int] | np.ndarray = (),
@@ -80,6 +100,7 @@ def select(
     groups: Sequence[object] | np.ndarray | None = None,
     quotas: Mapping[object, int] | None = None,
     stop_below: float = 0.0,
+    project_to: int | None = None,
     certificate: CertificateMethod = "prefix",
     certificate_seconds: float = 60.0,
     algorithm: Algorithm = "lazy",
@@ -88,7 +109,7 @@ def select(
     checkpoint: Path | str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Selection:
-    """Choose token blocks greedily by information gain (D-optimal design).
+    """Choose token blocks greedily by information gain (D-optimal design), or by prediction variance (V-optimal).
 
         maximise log det(A_0 + sum over chosen i of X_i^T X_i),  A_0 = lambda I + what is known already
 
@@ -106,13 +127,20 @@ def select(
         regularization: lambda > 0, the prior's weight,
         regularization_unit: "absolute", in the units of the squared embeddings, or "mean token energy", as a share
             of the mean squared norm of a token's embedding in the pool.
+        criterion: "information" maximises the log determinant; "v-optimal" minimises tr(A_S^-1 M), the mean
+            prediction variance over the tokens of
+        target: the blocks of what the model will be used on (for "v-optimal" only). That criterion is not
+            submodular: there is no guarantee and no certificate, algorithm "naive" looks at every block in every
+            step, and "lazy" takes old reductions as if they bounded today's, so it may miss the best block.
         already_selected: blocks of an earlier selection, to be extended: gains are conditioned on them. If they are
             in the pool too, `exclude` them.
         initial_information: (dim, dim), positive semidefinite; added to lambda I, beside `already_selected`.
         include: blocks that are chosen first in any case, and count against the budget.
         exclude: blocks that are never chosen.
         groups, quotas: the group of each block, and for some groups how many blocks of it may be chosen at most.
-        stop_below: nats; a pick that would add less ends the run.
+        stop_below: nats (or variance); a pick that would add less ends the run.
+        project_to: choose in so many principal directions of the pool, which costs less. Gains and certificate are
+            those of the blocks as they are; see `projection_loss`.
         certificate: "prefix", at no cost, or "frank-wolfe", tighter, computed for up to
         certificate_seconds: after the selection is made.
         algorithm: "lazy" (batched lazy greedy), or one of the slow references: "paper" (Algorithm 2 as
@@ -143,7 +171,7 @@ def select(
         >>> selection.indices, selection.gains.round(4)  # log 10, then log 2
         (array([1, 2]), array([2.3026, 0.6931]))
     """
-    _check_arguments(budget, budget_unit, algorithm, certificate, stop_below, seed)
+    check_arguments(budget, budget_unit, algorithm, criterion, certificate, stop_below, seed)
     pool = as_blocks(blocks)
     lengths = pool.lengths.numpy()
     if not lengths.any():
@@ -153,114 +181,118 @@ def select(
     earlier = None if already_selected is None else as_blocks(already_selected)
     cholesky = start_factor(pool.dim, lam, earlier, initial_information)
     conditions = Conditions(include, exclude, groups, quotas or {}, stop_below)
+    moment = target_moment(criterion, algorithm, certificate, target, pool.dim, lam)
+    on = resolve_device(device)
+    if isinstance(pool, TokenBlocks) and algorithm == "lazy":
+        pool = pool.to(on)
+    directions = None if project_to is None else principal_directions(pool, project_to, criterion, cholesky)
+    searched = pool if directions is None else projected(pool, directions)
     saved = None
     if checkpoint is not None:
-        saved = Checkpoint(Path(checkpoint), _problem(pool, budget, budget_unit, lam, cholesky, conditions))
+        settings = (int(budget), budget_unit, lam, criterion)
+        saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
-    on = resolve_device(device)
-    if algorithm == "lazy" and isinstance(pool, TokenBlocks):
-        pool = pool.to(on)
-    algorithms: dict[Algorithm, Callable[..., None]] = {
-        "lazy": partial(lazy_greedy, device=on),
-        "paper": paper_greedy,
-        "naive": naive_greedy,
-    }
+    algorithm_ = partial(_algorithm(algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
     rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
-    runs: list[Picks] = []
-    for part, rule in enumerate(rules):
-        report = _part_of(on_progress, part, len(rules))
-        picks = Picks(lengths, pool.dim, int(budget), budget_unit, rule, conditions)
-        picks.on_progress = report
-        run = partial(algorithms[algorithm], pool, picks, regularization=lam, cholesky=cholesky)
-        if saved is None:
-            run()
-        else:
-            _resumably(run, picks, saved, report)
-        runs.append(picks)
-
+    runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
+    for part, picks in enumerate(runs):
+        _run(algorithm_, picks, saved, _part_of(on_progress, part, len(rules)))
     # Both rules often choose the same blocks in another order: no more than rounding decides then.
     best = runs[int(runs[-1].gain > runs[0].gain * (1 + _RULE_MARGIN))]
-    bounds = [run.upper_bound for run in runs if run.upper_bound is not None]
-    proof = Certificate(math.fsum(best.gains), min(bounds), "prefix") if bounds else None
-    if proof is None or certificate == "frank-wolfe":
-        tight = certify(
-            pool,
-            best,
-            len(np.unique(np.asarray(include))),
-            regularization=lam,
-            cholesky=cholesky,
-            method=certificate,
-            time_limit=certificate_seconds,
-        )
-        proof = tight if proof is None or tight.upper_bound < proof.upper_bound else proof
+
+    indices = np.array(best.indices, dtype=np.int64)
+    gains = np.array(best.gains, dtype=np.float64)
+    proof = None
+    if criterion == "information":
+        included = len(np.unique(np.asarray(include)))
+        proof = _proof(searched, runs, best, included, lam, cholesky, certificate, certificate_seconds)
+    loss = None
+    if directions is not None:
+        gains = information_gains_along(pool, indices, lam)
+        loss = projection_loss(pool, indices, directions, lam)
+        if proof is not None:
+            lost = optimum_loss_bound(pool, directions, int(budget), budget_unit, lam)
+            proof = Certificate(math.fsum(gains), proof.upper_bound + lost, proof.method)
+    information = gains if criterion == "information" else information_gains_along(pool, indices, lam, cholesky)
     if saved is not None:
         saved.remove()
-    indices = np.array(best.indices, dtype=np.int64)
-    allowed = np.setdiff1d(np.flatnonzero(lengths), exclude)
     return Selection(
         indices=indices,
-        gains=np.array(best.gains, dtype=np.float64),
+        gains=gains,
         tokens=lengths[indices],
-        information_gain=math.fsum(best.gains),
+        information_gain=math.fsum(information),
+        criterion=criterion,
         algorithm=algorithm,
         regularization=lam,
         budget=int(budget),
         budget_unit=budget_unit,
         rule=best.rule,
         evaluations=sum(run.evaluations for run in runs),
-        exhausted=len(indices) == len(allowed),
+        exhausted=len(indices) == len(np.setdiff1d(np.flatnonzero(lengths), exclude)),
         stopped=best.stopped,
         certificate=proof,
+        projection_loss=loss,
     )
 
 
-def as_blocks(blocks: BlocksLike) -> Blocks:
-    """Blocks as they are, or a sequence of arrays stacked."""
-    if hasattr(blocks, "rows_of"):
-        return cast(Blocks, blocks)
-    return TokenBlocks.from_sequence(cast(Sequence[np.ndarray], blocks))
+def _algorithm(algorithm: Algorithm, moment: torch.Tensor | None, device: torch.device) -> Callable[..., None]:
+    if moment is not None:
+        return partial(v_optimal_greedy, target_moment=moment, every_block=algorithm == "naive", device=device)
+    algorithms: dict[Algorithm, Callable[..., None]] = {
+        "lazy": partial(lazy_greedy, device=device),
+        "paper": paper_greedy,
+        "naive": naive_greedy,
+    }
+    return algorithms[algorithm]
 
 
-def _resumably(run: Callable[[], None], picks: Picks, saved: Checkpoint, report: OnProgress | None) -> None:
-    """Run with what was chosen before, keeping the file up to date; also when it ends by Ctrl-C or an error."""
-    picks.on_progress = None
+def _run(
+    algorithm: Callable[..., None], picks: Picks, saved: Checkpoint | None, on_progress: OnProgress | None
+) -> None:
+    """Run to the end; with a checkpoint from where it was left, saving also when Ctrl-C or an error ends it."""
+    if saved is None:
+        picks.on_progress = on_progress
+        algorithm(picks=picks)
+        return
     saved.restore(picks)
 
     def save_and_report(progress: Progress) -> None:
         saved.save(picks)
-        if report is not None:
-            report(progress)
+        if on_progress is not None:
+            on_progress(progress)
 
     picks.on_progress = save_and_report
     try:
-        run()
+        algorithm(picks=picks)
     finally:
         saved.save(picks, now=True)
 
 
-def _problem(
+def _proof(
     blocks: Blocks,
-    budget: int,
-    budget_unit: BudgetUnit,
+    runs: list[Picks],
+    best: Picks,
+    included: int,
     regularization: float,
     cholesky: torch.Tensor | None,
-    conditions: Conditions,
-) -> list[bytes]:
-    """What determines the picks, as bytes."""
-    sets = [np.unique(np.asarray(given, dtype=np.int64)) for given in (conditions.include, conditions.exclude)]
-    groups = [] if conditions.groups is None else list(conditions.groups)
-    plain = repr(
-        (
-            budget,
-            budget_unit,
-            regularization,
-            conditions.stop_below,
-            groups,
-            sorted(map(repr, conditions.quotas.items())),
-        )
+    method: CertificateMethod,
+    time_limit: float,
+) -> Certificate:
+    """The least bound of those that the runs brought along and the one asked for."""
+    bounds = [run.upper_bound for run in runs if run.upper_bound is not None]
+    along = Certificate(math.fsum(best.gains), min(bounds), "prefix") if bounds else None
+    if along is not None and method == "prefix":
+        return along
+    asked_for = certify(
+        blocks,
+        best,
+        included,
+        regularization=regularization,
+        cholesky=cholesky,
+        method=method,
+        time_limit=time_limit,
     )
-    start = b"" if cholesky is None else cholesky.numpy().tobytes()
-    return [fingerprints(blocks).tobytes(), plain.encode(), *(part.tobytes() for part in sets), start]
+    return along if along is not None and along.upper_bound < asked_for.upper_bound else asked_for
 
 
 def _part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
@@ -273,26 +305,3 @@ def _part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgres
         on_progress(replace(progress, spent=part * total + progress.spent, spendable=parts * total))
 
     return report
-
-
-def _check_arguments(
-    budget: int,
-    budget_unit: BudgetUnit,
-    algorithm: Algorithm,
-    certificate: CertificateMethod,
-    stop_below: float,
-    seed: int,
-) -> None:
-    if isinstance(budget, bool) or not isinstance(budget, numbers.Integral) or budget < 1:
-        raise InputError(f"budget must be a whole number of at least 1, not {budget!r}")
-    for name, value, known in (
-        ("budget_unit", budget_unit, BudgetUnit),
-        ("algorithm", algorithm, Algorithm),
-        ("certificate", certificate, CertificateMethod),
-    ):
-        if value not in get_args(known):
-            raise InputError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
-    if not isinstance(stop_below, numbers.Real) or isinstance(stop_below, bool) or not stop_below >= 0:
-        raise InputError(f"stop_below must be a number of nats of at least 0, not {stop_below!r}")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-        raise InputError(f"seed must be a whole number, not {seed!r}")

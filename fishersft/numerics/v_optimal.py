@@ -20,9 +20,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.certificates import row_chunks
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled, updated_cholesky
@@ -34,7 +35,7 @@ _TIE_WINDOW = 1e-8  # relative; wider than what `Picks.beats` calls a tie
 _EPS = 4 * torch.finfo(torch.float64).eps
 
 
-def second_moment(target: TokenBlocks, regularization: float = 1.0) -> torch.Tensor:
+def second_moment(target: Blocks, regularization: float = 1.0) -> torch.Tensor:
     """M / lambda, the uncentred second moment of the target's tokens on the scale of the blocks.
 
         (1 / tokens) sum of y y^T / lambda
@@ -59,14 +60,14 @@ def second_moment(target: TokenBlocks, regularization: float = 1.0) -> torch.Ten
         tensor([[1.0000, 0.0000],
                 [0.0000, 4.0000]], dtype=torch.float64)
     """
-    if len(target.values) == 0:
+    if int(target.offsets[-1]) == 0:
         raise InputError("the target set holds no token, so there is no variance to reduce; give at least one sentence")
     target.check_finite()
-    total = torch.zeros(target.dim, target.dim, dtype=torch.float64, device=target.values.device)
+    total = torch.zeros(target.dim, target.dim, dtype=torch.float64, device=target.device)
     for part, _ in row_chunks(target):
-        rows = scaled(target.values[part], regularization)
+        rows = scaled(part, regularization)
         total += rows.T @ rows
-    return total / len(target.values)
+    return total / int(target.offsets[-1])
 
 
 def moment_factor(moment: torch.Tensor) -> torch.Tensor:
@@ -138,15 +139,15 @@ def variance_reduction(cholesky: torch.Tensor, block: torch.Tensor, moment_facto
 
 
 def v_optimal_greedy(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     picks: Picks,
     target_moment: torch.Tensor,
     *,
-    cholesky: torch.Tensor,
+    cholesky: torch.Tensor | None = None,
     regularization: float = 1.0,
     every_block: bool = True,
     device: torch.device | str = "cpu",
-) -> Picks:
+) -> None:
     """Greedy on the reduction of the mean prediction variance over a target set.
 
         i_t = argmax over i of tr(A_(t-1)^-1 M) - tr((A_(t-1) + X_i^T X_i)^-1 M)
@@ -161,18 +162,13 @@ def v_optimal_greedy(
     one by one, by the same code for each, so that the lower index wins.
 
     Args:
-        blocks: the pool; all values are moved to `device`, in their own dtype, and computed in float64.
-        picks: what may be chosen, and the record of what is; run until none is open. Its gains are reductions
-            of tr(A^-1 M), not nats.
+        blocks: the pool; computed in float64.
+        picks: the budget and conditions; filled by this. Its gains are reductions of tr(A^-1 M), not nats.
         target_moment: M, (dim, dim), float64, of the target's rows divided by sqrt(lambda); see `second_moment`.
-        cholesky: a factor of the information matrix to start from, (dim, dim), float64, lower triangular: the
-            identity, or with what was already selected (blocks divided by sqrt(lambda)).
+        cholesky: (dim, dim), float64; L with A_0 = lambda L L^T, where A_0 is more than lambda I.
         regularization: lambda > 0, the prior's weight.
         every_block: exact rather than lazy.
         device: where to compute.
-
-    Returns:
-        `picks`, filled.
 
     Raises:
         InputError: the target's dim is not that of the blocks.
@@ -185,12 +181,14 @@ def v_optimal_greedy(
         >>> pool = TokenBlocks(torch.tensor([[9.0, 0.0], [0.0, 1.0]]), torch.arange(3))
         >>> picks = Picks(pool.lengths.numpy(), pool.dim, budget=1)
         >>> target = torch.diag(torch.tensor([0.0, 1.0], dtype=torch.float64))  # all in the second direction
-        >>> v_optimal_greedy(pool, picks, target, cholesky=torch.eye(2, dtype=torch.float64)).indices
+        >>> v_optimal_greedy(pool, picks, target)
+        >>> picks.indices
         [1]
     """
     check_moment(target_moment, blocks)
-    blocks = TokenBlocks(blocks.values.to(device), blocks.offsets)
-    cholesky = cholesky.to(device)
+    cholesky = (torch.eye(blocks.dim, dtype=torch.float64) if cholesky is None else cholesky).to(device)
+    for index in picks.indices:
+        cholesky = updated_cholesky(cholesky, scaled(blocks[index], regularization))
     root = moment_factor(target_moment.to(device))
     unit = unit_of_comparison(prediction_variance(cholesky, root))
     weights = picks.weights * unit
@@ -217,12 +215,11 @@ def v_optimal_greedy(
             picks.evaluations += 1
             if picks.beats(gain / weights[i], best_score):
                 best, best_gain, best_score = int(i), gain, gain / weights[i]
-        cholesky = updated_cholesky(cholesky, scaled(blocks[best], regularization))
-        picks.take(best, best_gain)
-    return picks
+        if picks.take(best, best_gain):
+            cholesky = updated_cholesky(cholesky, scaled(blocks[best], regularization))
 
 
-def check_moment(target_moment: torch.Tensor, blocks: TokenBlocks) -> None:
+def check_moment(target_moment: torch.Tensor, blocks: Blocks) -> None:
     """InputError if the target's second moment is not of these blocks' dim."""
     if target_moment.shape != (blocks.dim, blocks.dim):
         raise InputError(
@@ -249,7 +246,7 @@ def _highest(upper: np.ndarray, stale: np.ndarray, threshold: float) -> np.ndarr
 
 
 def _reduction_intervals(
-    blocks: TokenBlocks,
+    blocks: Blocks,
     indices: np.ndarray,
     cholesky: torch.Tensor,
     whitened_root: torch.Tensor,
@@ -258,24 +255,22 @@ def _reduction_intervals(
     """Lower and upper bounds of the reductions of some blocks, none of them empty, by batches of like length."""
     lower, upper = np.empty(len(indices)), np.empty(len(indices))
     for part, rows in _padded_batches(blocks, indices):
-        bounds = _batch_intervals(scaled(rows, regularization), cholesky, whitened_root)
+        bounds = _batch_intervals(scaled(rows.to(cholesky.device), regularization), cholesky, whitened_root)
         lower[part], upper[part] = bounds.cpu().numpy()
     return lower, upper
 
 
-def _padded_batches(blocks: TokenBlocks, indices: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+def _padded_batches(blocks: Blocks, indices: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Positions in `indices`, and the rows of those blocks as (blocks, tokens, dim), the shorter filled with zeros."""
-    lengths, starts = blocks.lengths[indices], blocks.offsets[indices]
-    steps = ((lengths + _LENGTH_STEP - 1) // _LENGTH_STEP).numpy()
+    lengths = blocks.lengths.numpy()[indices]
+    steps = -(-lengths // _LENGTH_STEP)
     order = np.argsort(steps, kind="stable")
     for like in np.split(order, np.flatnonzero(np.diff(steps[order])) + 1):
-        token = torch.arange(int(lengths[like].max()))
-        at_once = max(1, _BATCH_ELEMENTS // (len(token) * blocks.dim))
+        at_once = max(1, _BATCH_ELEMENTS // (int(lengths[like].max()) * blocks.dim))
         for start in range(0, len(like), at_once):
             part = like[start : start + at_once]
-            inside = token < lengths[part][:, None]
-            at = torch.where(inside, starts[part][:, None] + token, 0).to(blocks.values.device)
-            yield part, blocks.values[at] * inside[:, :, None].to(at.device)
+            rows = blocks.rows_of(indices[part])
+            yield part, pad_sequence(list(rows.split(lengths[part].tolist())), batch_first=True)
 
 
 def _batch_intervals(rows: torch.Tensor, cholesky: torch.Tensor, whitened_root: torch.Tensor) -> torch.Tensor:
