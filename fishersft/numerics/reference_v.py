@@ -13,7 +13,7 @@ import torch
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled
-from fishersft.numerics.v_optimal import check_moment, unit_of_comparison
+from fishersft.numerics.v_optimal import check_moment
 
 
 def naive_v_optimal(
@@ -41,7 +41,8 @@ def naive_v_optimal(
     check_moment(target_moment, blocks)
     moment = target_moment.cpu()
     information = torch.eye(blocks.dim, dtype=torch.float64) if cholesky is None else cholesky @ cholesky.T
-    weights = picks.weights * unit_of_comparison(_variance(information, moment))
+    # What `Picks.beats` allows for rounding is that of a total of dim; where the whole variance is less, so is its own.
+    weights = picks.weights * (min(1.0, _variance(information, moment)) or 1.0)
     while picks.open.any():
         variance = _variance(information, moment)
         best, best_score = -1, -np.inf

@@ -173,8 +173,8 @@ def v_optimal_greedy(
     Raises:
         InputError: the target's dim is not that of the blocks.
 
-    Cost: for each evaluation dim (dim + rank) tokens and tokens^2 (dim + rank), rank that of M. About 20 MiB to 50
-        MiB beside the values, or some copies of the longest block where that is more.
+    Cost: for each evaluation dim (dim + rank) tokens and tokens^2 (dim + rank), rank that of M. Beside the
+        values and a few matrices of dim^2 about 50 MiB, or some copies of the longest block where that is more.
     Source: as of this module.
 
     Example:
@@ -190,8 +190,6 @@ def v_optimal_greedy(
     for index in picks.indices:
         cholesky = updated_cholesky(cholesky, scaled(blocks[index], regularization))
     root = moment_factor(target_moment.to(device))
-    unit = unit_of_comparison(prediction_variance(cholesky, root))
-    weights = picks.weights * unit
     lower, upper = np.zeros(len(blocks)), np.full(len(blocks), np.inf)
 
     while picks.open.any():
@@ -199,22 +197,22 @@ def v_optimal_greedy(
             upper[:] = np.inf  # nothing is known of today's reductions
         stale, threshold = picks.open.copy(), -np.inf
         whitened_root = torch.linalg.solve_triangular(cholesky, root.T, upper=False)
-        while (batch := _highest(upper / weights, stale, threshold)).size:
+        while (batch := _highest(upper / picks.weights, stale, threshold)).size:
             lower[batch], upper[batch] = _reduction_intervals(blocks, batch, cholesky, whitened_root, regularization)
             picks.evaluations += len(batch)
             stale[batch] = False
-            threshold = max(threshold, (lower / weights)[batch].max())
+            threshold = max(threshold, (lower / picks.weights)[batch].max())
 
         best, best_gain, best_score = -1, 0.0, -np.inf
-        for i in np.flatnonzero(picks.open & ~stale & (upper / weights >= threshold)):
-            if not picks.beats(upper[i] / weights[i], best_score):
+        for i in np.flatnonzero(picks.open & ~stale & (upper / picks.weights >= threshold)):
+            if not picks.beats(upper[i] / picks.weights[i], best_score):
                 continue
             if best >= 0 and torch.equal(blocks[int(i)], blocks[best]):
                 continue  # a copy of the best so far, which has the lower index
             upper[i] = gain = variance_reduction(cholesky, scaled(blocks[int(i)], regularization), root)
             picks.evaluations += 1
-            if picks.beats(gain / weights[i], best_score):
-                best, best_gain, best_score = int(i), gain, gain / weights[i]
+            if picks.beats(gain / picks.weights[i], best_score):
+                best, best_gain, best_score = int(i), gain, gain / picks.weights[i]
         if picks.take(best, best_gain):
             cholesky = updated_cholesky(cholesky, scaled(blocks[best], regularization))
 
@@ -226,14 +224,6 @@ def check_moment(target_moment: torch.Tensor, blocks: Blocks) -> None:
             f"the target's second moment has shape {tuple(target_moment.shape)}, the token blocks have dim "
             f"{blocks.dim}; were both embedded with the same model (and projection)?"
         )
-
-
-def unit_of_comparison(variance: float) -> float:
-    """What reductions are divided by before they are compared: `Picks.beats` has rounding in mind that is absolute.
-
-    It allows for that of a total of about dim; where the whole variance is less than 1, so is its rounding.
-    """
-    return min(1.0, variance) or 1.0
 
 
 def _highest(upper: np.ndarray, stale: np.ndarray, threshold: float) -> np.ndarray:
