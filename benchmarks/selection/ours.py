@@ -23,7 +23,7 @@ def select_from(pool: Callable[[], TokenBlocks], picks: int) -> Measured:
 
 
 def select_from_files(files: Sequence[Path], sentences: int, memory: int, picks: int) -> Measured:
-    """Selection from files with at most `memory` bytes of tokens in memory.
+    """Selection from files of which at most `memory` bytes are kept in memory.
 
     The files are dropped from the system's cache first; what it keeps of them during the run is up to the system.
     """
