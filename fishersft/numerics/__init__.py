@@ -13,6 +13,7 @@ from fishersft.numerics.intervals import (
 )
 from fishersft.numerics.relaxation import frank_wolfe_bound
 from fishersft.numerics.selection import Selection, select
+from fishersft.numerics.stored import StoredBlocks
 
 __all__ = [
     "Blocks",
@@ -21,6 +22,7 @@ __all__ = [
     "PrefixBound",
     "Progress",
     "Selection",
+    "StoredBlocks",
     "TokenBlocks",
     "block_gain",
     "frank_wolfe_bound",

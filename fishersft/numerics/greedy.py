@@ -111,6 +111,7 @@ class Picks:
         self.weights = np.maximum(lengths, 1.0) if rule == "gain per token" else np.ones(len(lengths))
         self._dim = dim
         self._costs = lengths if budget_unit == "tokens" else np.ones_like(lengths)
+        self._highest_cost = int(self._costs.max(initial=0))
         self._spent, self._budget = 0, budget
         self.on_progress = on_progress
         self._stop_below = conditions.stop_below
@@ -144,7 +145,9 @@ class Picks:
         self.gain += gain
         self._spent += int(self._costs[index])
         self._required[index] = self._allowed[index] = False
-        self._allowed[~self._required & (self._costs > self._budget - self._spent)] = False
+        left = self._budget - self._spent
+        if left < self._highest_cost:
+            self._allowed[~self._required & (self._costs > left)] = False
         group = self._group[index]
         self._group_room[group] -= 1
         if self._group_room[group] == 0:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.certificates import PrefixBound
@@ -15,7 +14,7 @@ from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import block_gain, scaled
 from fishersft.numerics.looks import GainLooks
 from fishersft.numerics.shortlist import Shortlist
-from fishersft.numerics.state import InformationState
+from fishersft.numerics.state import InformationState, one_blas_thread
 from fishersft.numerics.twins import Twins, fingerprints
 
 _FIRST_BATCH = 32  # stale blocks looked at together; twice as many each time that was not enough
@@ -72,9 +71,9 @@ def lazy_search(
     cholesky: torch.Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[LazySearch]:
-    """A `LazySearch` with its threads, and numpy's and scipy's held to one: theirs spin on when they are done."""
+    """A `LazySearch`, and its threads for as long as it is in use."""
     start = torch.eye(blocks.dim, dtype=torch.float64) if cholesky is None else cholesky
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         search = LazySearch(blocks, picks, start, regularization, torch.device(device))
         try:
             yield search

@@ -24,6 +24,7 @@ from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.state import InformationState
 
 _JOB_ELEMENTS = 1 << 19  # values of token blocks a thread takes at a time: 2 MiB in float32
+_STRETCH = 4096  # blocks that are grouped by width together
 _TIE_WINDOW = 1e-8  # relative; wider than what `Picks.beats` calls a tie
 _TOO_ROUGH = 1e-3  # of a gain: errors that have added up to this are cleared by starting anew
 
@@ -69,7 +70,10 @@ class GainLooks:
         may_catch_up &= self._errors[indices] < np.inf
         jobs: list[tuple[Callable[..., None], np.ndarray]] = []
         for chosen, look in ((may_catch_up, self._catch_up), (~may_catch_up, self._look_anew)):
-            jobs += [(look, at) for at in self._jobs(np.flatnonzero(chosen), indices, stale)]
+            positions = np.flatnonzero(chosen)
+            # stretch by stretch, so that a look at a whole pool on disk reads it once and in order
+            for stretch in np.array_split(positions, 1 + len(positions) // _STRETCH):
+                jobs += [(look, at) for at in self._jobs(stretch, indices, stale)]
         if keep:
             self._grams.reserve(indices[self._widths[indices] <= self._blocks.dim], self._outdated)
 

@@ -27,6 +27,7 @@ from fishersft.numerics.certificates import Certificate
 from fishersft.numerics.certify import CertificateMethod, certify
 from fishersft.numerics.checkpoint import Checkpoint
 from fishersft.numerics.device import resolve_device
+from fishersft.numerics.eager import eager_applies, eager_greedy
 from fishersft.numerics.greedy import BudgetUnit, Conditions, OnProgress, Picks, Progress, Rule
 from fishersft.numerics.information import information_gains_along
 from fishersft.numerics.lazy import lazy_greedy
@@ -143,8 +144,8 @@ def select(
             those of the blocks as they are; see `projection_loss`.
         certificate: "prefix", at no cost, or "frank-wolfe", tighter, computed for up to
         certificate_seconds: after the selection is made.
-        algorithm: "lazy" (batched lazy greedy), or one of the slow references: "paper" (Algorithm 2 as
-            published) and "naive" (Algorithm 1). All give the same picks.
+        algorithm: "lazy" (batched lazy greedy; for sentences of one vector, eager rank-one updates), or one of the
+            slow references: "paper" (Algorithm 2 as published) and "naive" (Algorithm 1). All give the same picks.
         device: where "lazy" computes, as torch names it; None: a GPU if there is one. The references use
             the CPU.
         seed: has no effect today: all three algorithms are deterministic. It is part of the signature so that
@@ -192,7 +193,7 @@ def select(
         settings = (int(budget), budget_unit, lam, criterion)
         saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
-    algorithm_ = partial(_algorithm(algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
+    algorithm_ = partial(_algorithm(searched, algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
     rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
     runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
     for part, picks in enumerate(runs):
@@ -235,11 +236,14 @@ def select(
     )
 
 
-def _algorithm(algorithm: Algorithm, moment: torch.Tensor | None, device: torch.device) -> Callable[..., None]:
+def _algorithm(
+    blocks: Blocks, algorithm: Algorithm, moment: torch.Tensor | None, device: torch.device
+) -> Callable[..., None]:
     if moment is not None:
         return partial(v_optimal_greedy, target_moment=moment, every_block=algorithm == "naive", device=device)
+    fast = eager_greedy if isinstance(blocks, TokenBlocks) and eager_applies(blocks) else lazy_greedy
     algorithms: dict[Algorithm, Callable[..., None]] = {
-        "lazy": partial(lazy_greedy, device=device),
+        "lazy": partial(fast, device=device),
         "paper": paper_greedy,
         "naive": naive_greedy,
     }

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from threadpoolctl import ThreadpoolController
 
 from fishersft.numerics.information import updated_cholesky
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold numpy's and scipy's BLAS to one thread: theirs spin on when they are done, and slow all else by half."""
+    with ThreadpoolController().limit(limits=1, user_api="blas"):
+        yield
 
 
 class InformationState:
