@@ -178,8 +178,8 @@ def stored_rows(sizes: Sizes, scratch: Path) -> list[Row]:
         [("at most 2 times slower", ours.seconds <= 2 * in_memory.seconds)],
         agreement(ours.picks, in_memory.picks), ours.memory, in_memory.memory,
         note=f"{size / 2**20:,.0f} MiB of tokens, {bound / 2**20:,.0f} MiB allowed to the whole selection, "
-        f"of which {_CACHE_SHARE:.0%} are for cached tokens; the file cache is emptied of them first. In memory: the tokens are there before the clock starts, "
-        "and are not in its figure of memory.",
+        f"of which {_CACHE_SHARE:.0%} are for cached tokens; the file cache is emptied of them first. "
+        "In memory: the tokens are there before the clock starts, and are not in its figure of memory.",
     )  # fmt: skip
     if ours.memory is not None:
         row.targets.append(("memory within the bound", ours.memory <= bound))
