@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -214,8 +215,8 @@ def _quotas(conditions: Conditions, n: int) -> tuple[np.ndarray, np.ndarray]:
         if label not in room:
             known = ", ".join(repr(label) for label in labels[:8])
             raise InputError(f"there is a quota for group {label!r}, but no block is of it; groups are {known}")
-        if isinstance(quota, bool) or not isinstance(quota, int) or quota < 0:
+        if isinstance(quota, bool) or not isinstance(quota, numbers.Integral) or quota < 0:
             raise InputError(f"the quota of group {label!r} must be a whole number of at least 0, not {quota!r}")
         room[label] = quota
-    numbers = {label: k for k, label in enumerate(labels)}
-    return np.array([numbers[label] for label in conditions.groups]), np.array([room[label] for label in labels])
+    number_of = {label: k for k, label in enumerate(labels)}
+    return np.array([number_of[label] for label in conditions.groups]), np.array([room[label] for label in labels])

@@ -188,14 +188,14 @@ def select(
         pool = pool.to(on)
     directions = None if project_to is None else principal_directions(pool, project_to, criterion, cholesky)
     searched = pool if directions is None else projected(pool, directions)
+    rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
+    runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
     saved = None
     if checkpoint is not None:
         settings = (int(budget), budget_unit, lam, criterion)
         saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
     algorithm_ = partial(_algorithm(searched, algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
-    rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
-    runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
     for part, picks in enumerate(runs):
         _run(algorithm_, picks, saved, _part_of(on_progress, part, len(rules)))
     # Both rules often choose the same blocks in another order: no more than rounding decides then.

@@ -10,7 +10,7 @@ import torch
 from fishersft.numerics.blocks import Blocks
 
 _MIXER = 0x1E3779B97F4A7C15  # any odd number with its bits well spread
-_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int32}  # float64 as halves: a product keeps too little of high bits
 
 
 def fingerprints(blocks: Blocks) -> np.ndarray:
@@ -18,8 +18,9 @@ def fingerprints(blocks: Blocks) -> np.ndarray:
 
     A sum of each value's bits times a random odd number for its column, mixed row by row. Cost: one pass.
     """
+    words = blocks.dim * max(1, blocks.dtype.itemsize // 4)
     generator = torch.Generator().manual_seed(0)
-    columns = torch.randint(-(2**62), 2**62, (blocks.dim,), generator=generator).to(blocks.device) | 1
+    columns = torch.randint(-(2**62), 2**62, (words,), generator=generator).to(blocks.device) | 1
     hashed = torch.empty(int(blocks.offsets[-1]), dtype=torch.int64)
     for start, rows in blocks.chunks():
         bits = rows.contiguous().view(_WORDS[rows.element_size()]).long()

@@ -216,7 +216,7 @@ def test_so_the_lazy_evaluation_may_miss_the_best_block(monkeypatch: pytest.Monk
     monkeypatch.setattr(v_optimal, "_BATCH", 1)  # else it looks at all three again
     lazy = greedy(pool, 2, TARGET, every_block=False)
     assert lazy.indices == [0, 2]
-    assert lazy.gain < greedy(pool, 2, TARGET).information_gain
+    assert lazy.gain < greedy(pool, 2, TARGET).gain
 
 
 def test_the_lazy_evaluation_looks_at_fewer_blocks_and_ends_near() -> None:
@@ -224,7 +224,7 @@ def test_the_lazy_evaluation_looks_at_fewer_blocks_and_ends_near() -> None:
     exact, lazy = (greedy(pool, 30, moment, every_block=every_block) for every_block in (True, False))
     assert exact.evaluations >= sum(600 - step for step in range(30))
     assert lazy.evaluations < exact.evaluations / 3
-    assert lazy.gain == pytest.approx(exact.information_gain, rel=0.02)
+    assert lazy.gain == pytest.approx(exact.gain, rel=0.02)
 
 
 def test_a_target_in_some_directions_prefers_the_blocks_in_them() -> None:
@@ -304,7 +304,7 @@ def test_no_order_of_picks_ends_under_the_variance_of_all_blocks() -> None:
         float(moment.trace()) - dense_variance(np.concatenate([pool[i].numpy() for i in subset]), moment, 1.0)
         for subset in itertools.combinations(range(6), 2)
     )
-    assert greedy(pool, 2, moment).gain <= best * (1 + 1e-12) < everything.information_gain
+    assert greedy(pool, 2, moment).gain <= best * (1 + 1e-12) < everything.gain
 
 
 def test_bad_input_is_named() -> None:
