@@ -40,7 +40,7 @@ from fishersft.numerics.projection import (
 from fishersft.numerics.reference import naive_greedy, paper_greedy
 from fishersft.numerics.v_optimal import v_optimal_greedy
 
-_RULE_MARGIN = 1e-6  # relative
+RULE_MARGIN = 1e-6  # relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,9 +196,9 @@ def select(
     rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)
     runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
     for part, picks in enumerate(runs):
-        _run(algorithm_, picks, saved, _part_of(on_progress, part, len(rules)))
+        _run(algorithm_, picks, saved, part_of(on_progress, part, len(rules)))
     # Both rules often choose the same blocks in another order: no more than rounding decides then.
-    best = runs[int(runs[-1].gain > runs[0].gain * (1 + _RULE_MARGIN))]
+    best = runs[int(runs[-1].gain > runs[0].gain * (1 + RULE_MARGIN))]
 
     indices = np.array(best.indices, dtype=np.int64)
     gains = np.array(best.gains, dtype=np.float64)
@@ -295,7 +295,7 @@ def _proof(
     return along if along is not None and along.upper_bound < asked_for.upper_bound else asked_for
 
 
-def _part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
+def part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
     """Progress of one of several runs of the same size, as progress of all of them."""
     if on_progress is None:
         return None
