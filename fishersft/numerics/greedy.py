@@ -123,7 +123,8 @@ class Picks:
         self._check_required(lengths, excluded, budget_unit)
         self.free_budget = budget - int(self._costs[self._required].sum())
         self._allowed = (lengths > 0) & ~excluded & (self._required | (self._costs <= self.free_budget))
-        self._allowed[self._group_room[self._group] == 0] = False
+        room_for_others = self._group_room - np.bincount(self._group[self._required], minlength=len(self._group_room))
+        self._allowed[~self._required & (room_for_others[self._group] == 0)] = False
         self.impossible = ~self._allowed
         self.excludes = bool(excluded.any())
         self._spendable = min(budget, int(self._costs[self._allowed].sum()))

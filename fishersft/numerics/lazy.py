@@ -12,6 +12,7 @@ from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.certificates import PrefixBound
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import block_gain, scaled
+from fishersft.numerics.local_picks import LocalPicks
 from fishersft.numerics.looks import GainLooks
 from fishersft.numerics.shortlist import Shortlist
 from fishersft.numerics.state import InformationState, one_blas_thread
@@ -65,7 +66,7 @@ def lazy_greedy(
 @contextmanager
 def lazy_search(
     blocks: Blocks,
-    picks: Picks,
+    picks: Picks | LocalPicks,
     *,
     regularization: float,
     cholesky: torch.Tensor | None = None,
@@ -85,7 +86,12 @@ class LazySearch:
     """The best open block, step by step, from bounds on the gains of all. See `lazy_greedy` for the arguments."""
 
     def __init__(
-        self, blocks: Blocks, picks: Picks, cholesky: torch.Tensor, regularization: float, device: torch.device
+        self,
+        blocks: Blocks,
+        picks: Picks | LocalPicks,
+        cholesky: torch.Tensor,
+        regularization: float,
+        device: torch.device,
     ) -> None:
         self._blocks = blocks
         self._picks = picks
@@ -137,12 +143,16 @@ class LazySearch:
         """Bring the picks' upper bound up to date with what is known of all blocks."""
         if self._picks.required_left:
             return
+        self._bound.update(self._picks.gain, self.gain_bounds())
+        self._picks.upper_bound = self._bound.value
+        self._bound_at = len(self._picks.indices)
+
+    def gain_bounds(self) -> np.ndarray:
+        """(n,), nats; at least the marginal gain of each block now; 0 for the picks and where none is possible."""
         bounds = self._upper[self._twins.original]
         bounds[self._picks.impossible] = 0.0
         bounds[self._picks.indices] = 0.0
-        self._bound.update(self._picks.gain, bounds)
-        self._picks.upper_bound = self._bound.value
-        self._bound_at = len(self._picks.indices)
+        return bounds
 
     def _bound_is_due(self) -> bool:
         every = max(1, self._picks.free_budget // _BOUND_UPDATES)

@@ -1,4 +1,4 @@
-"""Some blocks of a pool, each row times a matrix, computed when they are asked for."""
+"""Some blocks of a pool, as they are or each row times a matrix, computed when they are asked for."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHUNK_ELEMENTS = 1 << 22
 
 
 class MappedBlocks:
-    """The blocks X_i B of some i, as `Blocks`: nothing but the pool itself is held in memory.
+    """The blocks X_i, or X_i B, of some i, as `Blocks`: nothing but the pool itself is held in memory.
 
     Args:
         base: the pool.
         indices: (m,), int64; which blocks, in this order.
-        matrix: B, (base.dim, dim); rows are computed in its dtype, on the device of the pool.
+        matrix: B, (base.dim, dim); rows are computed in its dtype, on the device of the pool. None: rows as they are.
 
     Example:
         >>> pool = TokenBlocks(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.arange(3))
@@ -26,26 +26,26 @@ class MappedBlocks:
         tensor([[4.]])
     """
 
-    def __init__(self, base: Blocks, indices: np.ndarray, matrix: torch.Tensor) -> None:
+    def __init__(self, base: Blocks, indices: np.ndarray, matrix: torch.Tensor | None = None) -> None:
         self._base = base
         self._indices = indices
-        self._matrix = matrix.to(base.device)
+        self._matrix = None if matrix is None else matrix.to(base.device)
         lengths = base.lengths[torch.from_numpy(indices)]
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         self.lengths = lengths
-        self.dim = matrix.shape[1]
-        self.dtype = matrix.dtype
+        self.dim = base.dim if matrix is None else matrix.shape[1]
+        self.dtype = base.dtype if matrix is None else matrix.dtype
         self.device = base.device
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self._base[int(self._indices[index])].to(self._matrix) @ self._matrix
+        return self._mapped(self._base[int(self._indices[index])])
 
     def rows_of(self, indices: np.ndarray) -> torch.Tensor:
         """(sum of tokens, dim), as of `Blocks`."""
-        return self._base.rows_of(self._indices[indices]).to(self._matrix) @ self._matrix
+        return self._mapped(self._base.rows_of(self._indices[indices]))
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """All rows, whole blocks at a time."""
@@ -61,3 +61,6 @@ class MappedBlocks:
     def check_finite(self) -> None:
         """As of the pool."""
         self._base.check_finite()
+
+    def _mapped(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self._matrix is None else rows.to(self._matrix) @ self._matrix

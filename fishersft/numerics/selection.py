@@ -41,7 +41,7 @@ from fishersft.numerics.projection import (
 from fishersft.numerics.reference import naive_greedy, paper_greedy
 from fishersft.numerics.v_optimal import v_optimal_greedy
 
-_RULE_MARGIN = 1e-6  # relative
+RULE_MARGIN = 1e-6  # relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +197,9 @@ def select(
 
     algorithm_ = partial(_algorithm(searched, algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
     for part, picks in enumerate(runs):
-        _run(algorithm_, picks, saved, _part_of(on_progress, part, len(rules)))
+        _run(algorithm_, picks, saved, part_of(on_progress, part, len(rules)))
     # Both rules often choose the same blocks in another order: no more than rounding decides then.
-    best = runs[int(runs[-1].gain > runs[0].gain * (1 + _RULE_MARGIN))]
+    best = runs[int(runs[-1].gain > runs[0].gain * (1 + RULE_MARGIN))]
 
     indices = np.array(best.indices, dtype=np.int64)
     gains = np.array(best.gains, dtype=np.float64)
@@ -299,7 +299,7 @@ def _proof(
     return along if along is not None and along.upper_bound < asked_for.upper_bound else asked_for
 
 
-def _part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
+def part_of(on_progress: OnProgress | None, part: int, parts: int) -> OnProgress | None:
     """Progress of one of several runs of the same size, as progress of all of them."""
     if on_progress is None:
         return None

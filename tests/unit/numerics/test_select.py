@@ -248,3 +248,10 @@ def test_greedy_keeps_its_guarantee_and_its_certificate_is_never_under_the_best_
 
 def test_choosing_everything_is_certified_as_the_best_possible(random_blocks: list[np.ndarray]) -> None:
     assert select(random_blocks, len(random_blocks)).certificate.ratio > 1 - 1e-6
+
+
+def test_a_quota_that_the_included_blocks_fill_leaves_the_certificate_whole() -> None:
+    blocks = [[[2.0, 0.0]], [[3.0, 0.0]], [[0.0, 1.0]], [[1.0, 1.0]]]
+    selection = select(blocks, 2, groups=["a", "a", "b", "b"], quotas={"a": 1}, include=[0], device="cpu")
+    assert selection.certificate is not None
+    assert selection.certificate.ratio > 0.999  # one block is given, and the best of the other two follows
