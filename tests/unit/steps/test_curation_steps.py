@@ -23,8 +23,9 @@ from fishersft.numerics import TokenBlocks, information_gains_along, select
 from fishersft.steps.corpus import load_index, read_corpus, shard_rows
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.outcome import Outcome
+from fishersft.steps.picks import load_picks, picked_rows
 from fishersft.steps.publishing import publish_dataset
-from fishersft.steps.selection import load_picks, picked_rows, select_informative, select_uniform
+from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
 
 WORDS = [
