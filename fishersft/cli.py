@@ -7,16 +7,14 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from fishersft.config import CurateConfig, SelectionConfig
+from fishersft import terminal
+from fishersft.config import CurateConfig
 from fishersft.config_files import commented_defaults, load_config
 from fishersft.errors import InputError
 
@@ -29,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
+CONDITIONS = "Conditions"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
 Overrides = Annotated[
@@ -79,50 +77,129 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     """Read the corpus and embed it, without Prefect."""
     settings = load_config(config, overrides or ())
     corpus, embeddings = _embed(settings)
-    _print_outcomes([corpus, *embeddings])
+    terminal.print_outcomes([corpus, *embeddings])
     for outcome in embeddings:
-        _print_path("blocks", f"{settings.store.rstrip('/')}/embeddings/{outcome.key}")
+        terminal.print_path("blocks", f"{settings.store.rstrip('/')}/embeddings/{outcome.key}")
 
 
 @app.command()
 def select(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="SOURCE",
-            help="CONFIG.yaml: embed first, write the curated dataset to its output. Or token blocks alone: a "
-            ".safetensors or .npz file with values and offsets, or an embeddings artifact's folder.",
+            metavar="SOURCE...",
+            help="CONFIG.yaml: embed first, write the curated dataset to its output. Or token blocks alone: "
+            ".safetensors or .npz files with values and offsets, or embeddings artifacts' folders; blocks are numbered "
+            "from 0, on from one file to the next.",
         ),
     ],
-    budget: Annotated[int | None, typer.Option(help="How many sentences or tokens.")] = None,
-    unit: Annotated[str | None, typer.Option(help="What the budget counts: sentences or tokens.")] = None,
-    regularization: Annotated[float | None, typer.Option(help="lambda, the prior's weight.")] = None,
+    budget: Annotated[int | None, typer.Option(help="How many sentences or tokens.", rich_help_panel="Budget")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="What the budget counts: sentences or tokens.", rich_help_panel="Budget")
+    ] = None,
+    stop_below: Annotated[
+        float | None,
+        typer.Option(help="End at the first pick that would add less (nats, or variance).", rich_help_panel="Budget"),
+    ] = None,
     criterion: Annotated[
         str | None,
-        typer.Option(help="information, or fisher-weighted; with token blocks that needs `weights` beside them."),
+        typer.Option(
+            help="information; fisher-weighted, which with token blocks needs `weights` beside them; or v-optimal.",
+            rich_help_panel="Criterion",
+        ),
     ] = None,
-    algorithm: Annotated[str | None, typer.Option(help="lazy, or a slow reference: paper, naive.")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Blocks: for v-optimal, token blocks of the intended use.", rich_help_panel="Criterion"),
+    ] = None,
+    regularization: Annotated[
+        float | None, typer.Option(help="lambda, the prior's weight.", rich_help_panel="Criterion")
+    ] = None,
+    regularization_unit: Annotated[
+        str | None, typer.Option(help="absolute, or 'mean token energy'.", rich_help_panel="Criterion")
+    ] = None,
+    project_to: Annotated[
+        int | None, typer.Option(help="Choose in so many principal directions.", rich_help_panel="Criterion")
+    ] = None,
+    already_selected: Annotated[
+        Path | None,
+        typer.Option(
+            help="Blocks: token blocks that are known already; gains add to them.", rich_help_panel=CONDITIONS
+        ),
+    ] = None,
+    include: Annotated[
+        str | None, typer.Option(help="Blocks: chosen in any case, such as 3,17.", rich_help_panel=CONDITIONS)
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(help="Blocks: never chosen, such as 3,17.", rich_help_panel=CONDITIONS)
+    ] = None,
+    exclude_file: Annotated[
+        Path | None,
+        typer.Option(help="Blocks: never chosen, the picks that --output wrote.", rich_help_panel=CONDITIONS),
+    ] = None,
+    certificate: Annotated[
+        str | None,
+        typer.Option(help="How it is proven: prefix, or frank-wolfe, tighter but slower.", rich_help_panel="Proof"),
+    ] = None,
+    certificate_seconds: Annotated[
+        float | None, typer.Option(help="At most so long for frank-wolfe.", rich_help_panel="Proof")
+    ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="lazy, or a slow reference: paper, naive.", rich_help_panel="Run")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Blocks: write the picks here (.parquet). A run that was cut short goes on where it was.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="For token blocks: write the picks here (.parquet).")] = None,
 ) -> None:
     """Choose by information gain, without Prefect and without fine-tuning."""
     flags = {
         "budget": budget,
         "budget_unit": unit,
-        "regularization": regularization,
+        "stop_below": stop_below,
         "criterion": criterion,
+        "regularization": regularization,
+        "regularization_unit": regularization_unit,
+        "project_to": project_to,
+        "certificate": certificate,
+        "certificate_seconds": certificate_seconds,
         "algorithm": algorithm,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    if source.suffix in (".yaml", ".yml"):
-        if output:
-            raise InputError("--output is for token blocks; with a config the dataset goes to its `output`")
+    for_blocks = {
+        "target": target,
+        "already-selected": already_selected,
+        "include": include,
+        "exclude": exclude,
+        "exclude-file": exclude_file,
+        "output": output,
+    }
+    if any(source.suffix in (".yaml", ".yml") for source in sources):
+        _only_one(sources)
+        for name, value in for_blocks.items():
+            if value is not None:
+                raise InputError(
+                    f"--{name} is for token blocks; with a config see `output` and the settings of `selection`"
+                )
         selection_settings = [f"selection.{name}={value}" for name, value in given.items()]
-        _select_from_corpus(load_config(source, [*(overrides or ()), *selection_settings]))
-    else:
-        if overrides:
-            raise InputError("--set is for a CONFIG.yaml; with token blocks use --budget, --unit and the like")
-        _select_from_blocks(source, given, output)
+        _select_from_corpus(load_config(sources[0], [*(overrides or ()), *selection_settings]))
+        return
+    if overrides:
+        raise InputError("--set is for a CONFIG.yaml; with token blocks use --budget, --unit and the like")
+    from fishersft.block_selection import BlockRun, select_from_blocks
+
+    select_from_blocks(
+        BlockRun(sources, given, target, already_selected, include or "", exclude or "", exclude_file, output)
+    )
+
+
+def _only_one(sources: list[Path]) -> None:
+    if len(sources) > 1:
+        raise InputError(f"a CONFIG.yaml stands alone, but {len(sources)} sources were given; name one")
 
 
 @app.command()
@@ -138,8 +215,8 @@ def report(
     data = source / "report.json" if source.is_dir() else source
     run_report = read_report(data)
     page = write_report(run_report, output or data.parent)
-    console.print(summary_table(run_report))
-    _print_path("report", str(page))
+    terminal.console.print(summary_table(run_report))
+    terminal.print_path("report", str(page))
 
 
 @app.command()
@@ -163,20 +240,34 @@ def _flow(name: str) -> Callable[[CurateConfig], RunResult]:
 def _embed(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
     from fishersft.models.source import find_model
     from fishersft.steps.corpus import read_corpus
+    from fishersft.steps.outcome import open_store
+
+    find_model(settings.model)
+    with terminal.console.status("reading the corpus"):
+        corpus = read_corpus(open_store(settings.store), settings)
+    return corpus, _embed_shards(settings, corpus, "shard")
+
+
+def _embed_target(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
+    from fishersft.steps.corpus import read_target, target_config
+    from fishersft.steps.outcome import open_store
+
+    with terminal.console.status("reading the target"):
+        target = read_target(open_store(settings.store), settings)
+    return target, _embed_shards(target_config(settings), target, "target shard")
+
+
+def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
     from fishersft.steps.embedding import embed_shard
     from fishersft.steps.outcome import open_store
 
     store = open_store(settings.store)
-    find_model(settings.model)
-    with console.status("reading the corpus"):
-        corpus = read_corpus(store, settings)
     shards = corpus.facts["shard_keys"]
-    with _progress() as progress:
-        embeddings = [
-            embed_shard(store, settings, shard, _bar(progress, f"embedding shard {number} of {len(shards)}"))
+    with terminal.progress_bars() as progress:
+        return [
+            embed_shard(store, settings, shard, terminal.bar(progress, f"embedding {what} {number} of {len(shards)}"))
             for number, shard in enumerate(shards, start=1)
         ]
-    return corpus, embeddings
 
 
 def _select_from_corpus(settings: CurateConfig) -> None:
@@ -185,89 +276,21 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.steps.selection import select_informative
 
     corpus, embeddings = _embed(settings)
+    made, target = [corpus, *embeddings], list[str]()
+    if settings.selection.target is not None:
+        target_corpus, target_embeddings = _embed_target(settings)
+        made += [target_corpus, *target_embeddings]
+        target = [outcome.key for outcome in target_embeddings]
     store = open_store(settings.store)
-    with _progress() as progress:
-        selection = select_informative(
-            store, settings, corpus.key, [outcome.key for outcome in embeddings], _bar(progress, "selecting")
-        )
+    keys = [outcome.key for outcome in embeddings]
+    with terminal.progress_bars() as progress:
+        on_progress = terminal.bar(progress, "selecting")
+        selection = select_informative(store, settings, corpus.key, keys, target, on_progress)
     publish_dataset(store, settings, corpus.key, selection.key)
-    _print_outcomes([corpus, *embeddings, selection])
-    _print_selection(selection.facts)
-    _print_path("dataset", output_folder(settings, "dataset"))
-
-
-def _select_from_blocks(source: Path, given: dict[str, Any], output: Path | None) -> None:
-    from fishersft.data.block_files import read_blocks, read_weights, write_picks
-    from fishersft.numerics import select as select_blocks
-
-    if "budget" not in given:
-        raise InputError("--budget is required with token blocks")
-    if output and output.suffix != ".parquet":
-        raise InputError(f"{output}: picks are written as .parquet")
-    try:
-        settings = SelectionConfig(**given)
-    except ValidationError as error:
-        faults = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
-        raise InputError(f"the selection's settings are wrong: {faults}") from error
-    blocks = read_blocks(source)
-    if settings.criterion == "fisher-weighted":
-        blocks = blocks.weighted(read_weights(source))
-    options = settings.model_dump(exclude={"criterion"})
-    with _progress() as progress:
-        selection = select_blocks(blocks, **options, on_progress=_bar(progress, "selecting"))
-    table = Table("rank", "block", "gain (nats)", "tokens", title="The first picks")
-    for rank, (index, gain, tokens) in enumerate(
-        zip(selection.indices[:10], selection.gains, selection.tokens, strict=False), start=1
-    ):
-        table.add_row(str(rank), str(index), f"{gain:.4f}", str(tokens))
-    console.print(table)
-    _print_selection(
-        {
-            "sentences": len(selection),
-            "tokens": int(selection.tokens.sum()),
-            "rule": selection.rule,
-            "information_gain": selection.information_gain,
-            "certificate": str(selection.certificate),
-            "exhausted": selection.exhausted,
-        }
-    )
-    if output:
-        write_picks(selection, output)
-        _print_path("picks", str(output))
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console)
-
-
-def _bar(progress: Progress, what: str) -> Callable[[int, int], None]:
-    """A bar that appears at the first call, so that work found in the store shows none."""
-    bars: list[Any] = []
-
-    def update(done: int, total: int) -> None:
-        if not bars:
-            bars.append(progress.add_task(what, total=total))
-        progress.update(bars[0], completed=done, total=total)
-
-    return update
-
-
-def _print_outcomes(outcomes: list[Outcome]) -> None:
-    table = Table("artifact", "key", "store", "seconds to make")
-    for outcome in outcomes:
-        table.add_row(outcome.kind, outcome.key[:12], "found" if outcome.hit else "made", f"{outcome.seconds:,.1f}")
-    console.print(table)
-
-
-def _print_selection(facts: dict[str, Any]) -> None:
-    console.print(
-        f"{facts['sentences']:,} sentences, {facts['tokens']:,} tokens, chosen by {facts['rule']}: information gain "
-        f"{facts['information_gain']:,.2f} nats"
-    )
-    console.print(f"Proven: {facts['certificate']} within this budget")
-    if facts["exhausted"]:
-        console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
+    terminal.print_outcomes([*made, selection])
+    terminal.print_selection(selection.facts)
+    terminal.print_path("selection", selection.key)
+    terminal.print_path("dataset", output_folder(settings, "dataset"))
 
 
 def _print_run(settings: CurateConfig, result: RunResult) -> None:
@@ -277,17 +300,15 @@ def _print_run(settings: CurateConfig, result: RunResult) -> None:
     from fishersft.steps.reporting import load_report
 
     run_report = load_report(open_store(settings.store), result.report)
-    console.print(summary_table(run_report))
+    terminal.console.print(summary_table(run_report))
     for warning in run_report.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}")
-    console.print(f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found")
-    _print_path("dataset", output_folder(settings, "dataset"))
-    _print_path("model", output_folder(settings, "model"))
-    _print_path("report", f"{output_folder(settings, 'report')}/index.html")
-
-
-def _print_path(what: str, path: str) -> None:
-    typer.echo(f"{what + ':':9}{path}")
+        terminal.console.print(f"[yellow]note:[/] {escape(warning)}")
+    terminal.console.print(
+        f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found"
+    )
+    terminal.print_path("dataset", output_folder(settings, "dataset"))
+    terminal.print_path("model", output_folder(settings, "model"))
+    terminal.print_path("report", f"{output_folder(settings, 'report')}/index.html")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from fishersft.config import CurateConfig
-from fishersft.steps.outcome import RunResult
-from fishersft.steps.reporting import BASE, INFORMATIVE, UNIFORM, RunKeys
+from fishersft.steps.outcome import Outcome, RunResult
+from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
 from tasks.logs import shorten_input_errors
 from tasks.ui import show_run
@@ -29,27 +29,33 @@ def curate(config: CurateConfig) -> RunResult:
     embedded = [tasks.embed_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
     embeddings = [outcome.key for outcome in embedded]
 
-    chosen = tasks.select_informative(config, corpus.key, embeddings)
+    towards = _embed_target(config) if config.selection.target is not None else []
+    target = [outcome.key for outcome in towards if outcome.kind == "embeddings"]
+
+    method = method_of(config)
+    chosen = tasks.select_informative(config, corpus.key, embeddings, target, method)
     tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
 
     # The base model first: what is wrong with the held-out examples shows before anything is trained.
     measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
     written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
-    trained = tasks.finetune_on(config, chosen.key, INFORMATIVE)
+    trained = tasks.finetune_on(config, chosen.key, method)
     trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM, trained.facts["steps_per_epoch"])
-    for method, outcome in ((INFORMATIVE, trained), (UNIFORM, trained_at_random)):
-        measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, method))
-        written.append(tasks.complete_prompts(config, corpus.key, outcome.key, method))
+    for name, outcome in ((method, trained), (UNIFORM, trained_at_random)):
+        measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, name))
+        written.append(tasks.complete_prompts(config, corpus.key, outcome.key, name))
 
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
-    against_uniform = tasks.judge_completions(config, by_informative, by_uniform, INFORMATIVE, UNIFORM)
-    against_base = tasks.judge_completions(config, by_informative, by_base, INFORMATIVE, BASE)
+    against_uniform = tasks.judge_completions(config, by_informative, by_uniform, method, UNIFORM)
+    against_base = tasks.judge_completions(config, by_informative, by_base, method, BASE)
 
     keys = RunKeys(
         corpus=corpus.key,
         model=model,
         embeddings=embeddings,
+        target=towards[0].key if towards else None,
+        target_embeddings=target,
         selection=chosen.key,
         uniform_selection=at_random.key,
         trained=trained.key,
@@ -62,7 +68,15 @@ def curate(config: CurateConfig) -> RunResult:
     report = tasks.make_report(config, keys)
     tasks.publish_model_and_report(config, trained.key, report.key)
 
-    steps = [corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
+    steps = [corpus, *embedded, *towards, chosen, at_random, trained, trained_at_random, *measured, *written]
     result = RunResult(report.key, [*steps, against_uniform, against_base, report])
     show_run(config, result)
     return result
+
+
+def _embed_target(config: CurateConfig) -> list[Outcome]:
+    """The target's corpus artifact, and the embeddings of its shards."""
+    target = tasks.read_target(config)
+    shards = target.facts["shard_keys"]
+    embedded = [tasks.embed_target_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+    return [target, *embedded]

@@ -39,11 +39,26 @@ def embed_shard(config: CurateConfig, shard: str, number: int, total: int) -> Ou
     return _logged(embedding.embed_shard(open_store(config.store), config, shard, progress))
 
 
-@task(task_run_name="select by information gain")
-def select_informative(config: CurateConfig, corpus: str, embeddings: list[str]) -> Outcome:
-    """Embeddings of all shards → the greedy selection."""
-    progress = Progress("selecting", config.selection.budget_unit)
-    return _logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, progress))
+@task(task_run_name="read the target")
+def read_target(config: CurateConfig) -> Outcome:
+    """The selection's target → shards."""
+    return _logged(corpus_steps.read_target(open_store(config.store), config))
+
+
+@task(task_run_name="embed target shard {number} of {total}")
+def embed_target_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
+    """Shard of the target → prelogit embeddings."""
+    progress = Progress(f"embedding target shard {number} of {total}", "tokens")
+    return _logged(embedding.embed_shard(open_store(config.store), corpus_steps.target_config(config), shard, progress))
+
+
+@task(task_run_name="select by {method}")
+def select_informative(
+    config: CurateConfig, corpus: str, embeddings: list[str], target: list[str], method: str
+) -> Outcome:
+    """Embeddings of all shards, and of the target's → the greedy selection."""
+    progress = Progress(f"selecting by {method}", config.selection.budget_unit)
+    return _logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
 
 
 @task(task_run_name="select uniformly, {tokens} tokens")

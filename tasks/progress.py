@@ -13,7 +13,7 @@ _LOG_SECONDS = 15.0
 
 
 class Progress:
-    """Called with (done, in all): updates a progress artifact every few seconds and logs every quarter of a minute.
+    """Called with (done, in all, note): updates a progress artifact every 2 seconds and logs every quarter of a minute.
 
     Args:
         what: what is being done, such as "embedding shard 3 of 8".
@@ -28,27 +28,28 @@ class Progress:
         self._shown = self._logged = self._started
         self._artifact: UUID | None = None
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         finished = done >= total
         if finished or now - self._shown >= _ARTIFACT_SECONDS:
             self._shown = now
-            self._show(done, total)
+            self._show(done, total, note)
         if now - self._logged >= _LOG_SECONDS and not finished:
             self._logged = now
-            self._logger.info("%s", self._line(done, total))
+            self._logger.info("%s", self._line(done, total, note))
 
-    def _line(self, done: int, total: int) -> str:
+    def _line(self, done: int, total: int, note: str) -> str:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = done / elapsed
         left = (total - done) / rate if rate else float("inf")
-        return f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.1f} a second, {left:,.0f} s left"
+        line = f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.1f} a second, {left:,.0f} s left"
+        return f"{line}; {note}" if note else line
 
-    def _show(self, done: int, total: int) -> None:
+    def _show(self, done: int, total: int, note: str) -> None:
         percent = 100.0 * done / total if total else 100.0
         if self._artifact is None:
-            artifact = create_progress_artifact(progress=percent, description=self._line(done, total))
+            artifact = create_progress_artifact(progress=percent, description=self._line(done, total, note))
             assert isinstance(artifact, UUID), "the synchronous call returns the artifact's id"
             self._artifact = artifact
         else:
-            update_progress_artifact(self._artifact, progress=percent, description=self._line(done, total))
+            update_progress_artifact(self._artifact, progress=percent, description=self._line(done, total, note))

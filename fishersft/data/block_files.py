@@ -105,8 +105,25 @@ def _arrays(path: Path, names: Sequence[str], expected: str) -> dict[str, torch.
 
 
 def write_picks(selection: Selection, path: Path) -> None:
-    """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain (nats), tokens. Makes the folder."""
+    """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain, tokens. Makes the folder.
+
+    Gains are in nats, of a V-optimal selection in variance, as in `Selection.gains`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     ranks = np.arange(1, len(selection) + 1)
     table = {"rank": ranks, "block": selection.indices, "gain": selection.gains, "tokens": selection.tokens}
     pq.write_table(pa.table(table), path)
+
+
+def read_picks(path: Path) -> list[int]:
+    """The numbers of the blocks that `write_picks` wrote.
+
+    Raises:
+        InputError: the file is missing, or holds no such picks.
+    """
+    try:
+        return pq.read_table(path, columns=["block"])["block"].to_pylist()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; expected picks that `fishersft select --output` wrote") from error
+    except (pa.ArrowException, KeyError) as error:
+        raise InputError(f"{path}: expected picks that `fishersft select --output` wrote: {error}") from error

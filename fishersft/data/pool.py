@@ -70,8 +70,7 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         InputError: a row is no example, too few are usable, the pool would be empty, or the held-out part would
             have fewer than 2 (an interval needs as many).
     """
-    distinct = _distinct(rows, config, counts)
-    kept = list(distinct) if config.max_rows is None else _sample(distinct, config.max_rows, seed, counts)
+    kept = _kept(rows, config, seed, counts)
     if len(kept) <= _LEAST_HELD_OUT:
         raise InputError(_too_few(len(kept), counts))
     shares = [_fraction(seed, "held-out", row.digest) for row in kept]
@@ -92,6 +91,20 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         )
     counts.held_out, counts.pool = len(held_out), len(pool)
     return Pool(pool, held_out, counts)
+
+
+def read_whole(config: CorpusConfig, seed: int) -> Pool:
+    """Reads a corpus of which nothing is held out: distinct examples, at most `max_rows` of them.
+
+    Raises:
+        InputError: a row is no example, or none is usable.
+    """
+    counts = ReadCounts()
+    kept = _kept(read_rows(config, counts), config, seed, counts)
+    if not kept:
+        raise InputError(_too_few(0, counts))
+    counts.pool = len(kept)
+    return Pool(kept, [], counts)
 
 
 def shard_boundaries(digests: Sequence[bytes], target_rows: int) -> list[slice]:
@@ -130,6 +143,11 @@ def _pieces(digests: Sequence[bytes], begin: int, end: int, least: int, most: in
         yield slice(begin, cut)
         begin = cut
     yield slice(begin, end)
+
+
+def _kept(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts) -> list[PoolRow]:
+    distinct = _distinct(rows, config, counts)
+    return list(distinct) if config.max_rows is None else _sample(distinct, config.max_rows, seed, counts)
 
 
 def _distinct(rows: Iterable[Row], config: CorpusConfig, counts: ReadCounts) -> Iterator[PoolRow]:

@@ -65,10 +65,13 @@ class Manifest(BaseModel):
 class Draft:
     """An artifact while it is made: write files into `folder`, small results into `facts`.
 
-    `started` is when its making began, by `time.perf_counter()`; set it back where that was before the draft.
+    `checkpoint` is a local file, named by the artifact's key, for work to go on from when its making is cut short;
+    who writes it removes it. `started` is when its making began, by `time.perf_counter()`; set it back where that was
+    before the draft.
     """
 
     folder: Path
+    checkpoint: Path
     facts: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
 
@@ -168,7 +171,7 @@ class Store:
     ) -> Iterator[Draft]:
         try:
             folder.mkdir(parents=True)
-            draft = Draft(folder)
+            draft = Draft(folder, self._checkpoint(kind, key))
             yield draft
             files = _entries(folder)
             content = digest_of([entry.model_dump() for entry in files])[:32]
@@ -188,6 +191,10 @@ class Store:
             self._put_bytes(self._path(kind, key, "manifest.json"), manifest.model_dump_json(indent=1).encode())
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _checkpoint(self, kind: str, key: str) -> Path:
+        folder = Path(self._root, ".checkpoints") if self._local else _cache_folder() / "checkpoints"
+        return folder / f"{kind}-{key}.json"
 
     def _path(self, *parts: str) -> str:
         return "/".join((self._root, *parts))

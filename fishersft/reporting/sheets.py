@@ -118,6 +118,12 @@ def win_rates(report: RunReport) -> Sheet:
     return Sheet("What the judge preferred", columns, rows, words=columns[-2:])
 
 
+def selection(report: RunReport) -> Sheet:
+    """How the selection was made: its budget, criterion and conditions, and what it was proven by."""
+    rows = [Row((name,), (words,)) for facts in report.selections for name, words in facts.settings.items()]
+    return Sheet("How it was chosen", ("Setting", "Value"), rows, words=("Value",))
+
+
 def lengths(report: RunReport) -> Sheet:
     """How long the sentences of the pool and of every selection are, in loss tokens."""
     groups = [("pool", report.pool_lengths), *((facts.method, facts.lengths) for facts in report.selections)]

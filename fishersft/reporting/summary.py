@@ -40,7 +40,8 @@ class CorpusFacts(_Facts):
 class SelectionFacts(_Facts):
     """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens.
 
-    `certificate` is a sentence that says how near to the best possible it is, where that was proven.
+    `certificate` is a sentence that says how near to the best possible it is, or why that is not proven; `settings`
+    say how it was made, in words.
     """
 
     method: str
@@ -49,6 +50,7 @@ class SelectionFacts(_Facts):
     tokens: list[int]
     lengths: list[int]
     certificate: str = ""
+    settings: dict[str, str] = {}
 
 
 class ChosenRow(_Facts):

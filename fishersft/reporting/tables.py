@@ -30,7 +30,14 @@ def summary_markdown(report: RunReport) -> str:
     parts += [markdown(chosen.certificate) for chosen in report.selections if chosen.certificate]
     if report.warnings:
         parts.append("\n".join(f"- **Warning:** {markdown(warning)}" for warning in report.warnings))
-    for make in (sheets.key_numbers, sheets.comparisons, sheets.win_rates, sheets.corpus, sheets.costs):
+    for make in (
+        sheets.key_numbers,
+        sheets.comparisons,
+        sheets.win_rates,
+        sheets.selection,
+        sheets.corpus,
+        sheets.costs,
+    ):
         sheet = make(report)
         if sheet.rows:
             parts += [f"## {sheet.title}", _markdown_table(sheet)]

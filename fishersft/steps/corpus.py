@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.examples import Example, example_of
 from fishersft.data.keys import digest_of
-from fishersft.data.pool import PoolRow, read_pool, shard_boundaries
+from fishersft.data.pool import Pool, PoolRow, read_pool, read_whole, shard_boundaries
 from fishersft.data.readers import Row
 from fishersft.data.rows import decode_row
 from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
 from fishersft.steps.outcome import Outcome, find_or_make
 
 CORPUS_VERSION = 1
@@ -46,27 +47,28 @@ def read_corpus(store: Store, config: CurateConfig) -> Outcome:
         InputError: the corpus is missing, empty or malformed.
     """
     started = time.perf_counter()
-    split = read_pool(config.corpus, config.seed)
-    slices = shard_boundaries([row.digest for row in split.pool], config.embedding.shard_rows)
-    pieces = [split.pool[piece] for piece in slices]
-    shards = [_save_shard(store, piece) for piece in pieces]
-    held_out = _save_shard(store, split.held_out)
-    index = CorpusIndex(
-        shards,
-        held_out,
-        {
-            key: [(row.source, row.number) for row in piece]
-            for key, piece in zip([*shards, held_out], [*pieces, split.held_out], strict=True)
-        },
-        asdict(split.counts),
-    )
+    return _save_corpus(store, config, read_pool(config.corpus, config.seed), started)
 
-    def write(draft: Draft) -> None:
-        (draft.folder / "corpus.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
-        draft.started = started
-        draft.facts.update(index.counts, shard_keys=shards)
 
-    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write)
+def target_config(config: CurateConfig) -> CurateConfig:
+    """The config with the selection's target in the place of the corpus: so it is read and embedded alike."""
+    assert config.selection.target is not None
+    return config.model_copy(update={"corpus": config.selection.target})
+
+
+def read_target(store: Store, config: CurateConfig) -> Outcome:
+    """Reads the selection's target and saves all of it as shards, none held out: an artifact of kind "corpus".
+
+    Raises:
+        InputError: the target is missing, empty or malformed.
+    """
+    started = time.perf_counter()
+    config = target_config(config)
+    try:
+        whole = read_whole(config.corpus, config.seed)
+    except InputError as error:
+        raise InputError(f"selection.target, read as a corpus: {error}") from error
+    return _save_corpus(store, config, whole, started)
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:
@@ -87,6 +89,29 @@ def shard_examples(store: Store, config: CorpusConfig, shard: str) -> list[Examp
     examples = [example_of(row, config) for row in rows]
     assert all(example is not None for example in examples), "blank rows never enter a shard"
     return [example for example in examples if example is not None]
+
+
+def _save_corpus(store: Store, config: CurateConfig, split: Pool, started: float) -> Outcome:
+    slices = shard_boundaries([row.digest for row in split.pool], config.embedding.shard_rows)
+    pieces = [split.pool[piece] for piece in slices]
+    shards = [_save_shard(store, piece) for piece in pieces]
+    held_out = _save_shard(store, split.held_out)
+    index = CorpusIndex(
+        shards,
+        held_out,
+        {
+            key: [(row.source, row.number) for row in piece]
+            for key, piece in zip([*shards, held_out], [*pieces, split.held_out], strict=True)
+        },
+        asdict(split.counts),
+    )
+
+    def write(draft: Draft) -> None:
+        (draft.folder / "corpus.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
+        draft.started = started
+        draft.facts.update(index.counts, shard_keys=shards)
+
+    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write)
 
 
 def _save_shard(store: Store, rows: Sequence[PoolRow]) -> str:

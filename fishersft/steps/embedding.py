@@ -18,7 +18,7 @@ FISHER_WEIGHTS_VERSION = 1
 TOKENISING_VERSION = 1
 
 
-def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress = None) -> Outcome:
+def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
     Where the config's criterion is "fisher-weighted", the tokens' Fisher weights lie beside them. Its facts count

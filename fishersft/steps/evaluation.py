@@ -20,7 +20,7 @@ JUDGING_VERSION = 2
 
 
 def measure_likelihood(
-    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress = None
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
 ) -> Outcome:
     """Each held-out sentence's negative log-likelihood under a model: an artifact of kind "evaluation".
 
@@ -55,7 +55,7 @@ def measure_likelihood(
 
 
 def complete_prompts(
-    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress = None
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
 ) -> Outcome:
     """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model."""
     base = prepare_model(store, config.model)
@@ -108,7 +108,7 @@ def judge_config(config: CurateConfig) -> ModelConfig:
 
 
 def judge_completions(
-    store: Store, config: CurateConfig, generations: str, other: str, on_progress: OnProgress = None
+    store: Store, config: CurateConfig, generations: str, other: str, on_progress: OnProgress | None = None
 ) -> Outcome:
     """A judge compares two sets of completions in both orders: an artifact of kind "judgements".
 

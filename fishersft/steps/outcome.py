@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from fishersft.data.keys import artifact_key
 from fishersft.data.store import Draft, Manifest, Store
 
-OnProgress = Callable[[int, int], None] | None
+
+class OnProgress(Protocol):
+    """Is told how far a step is: what is done, of how much, and where there is more to say, a note."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)

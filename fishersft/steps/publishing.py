@@ -11,7 +11,7 @@ from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
 from fishersft.data.store import Store, clear_storage_errors, put_folder
 from fishersft.steps.corpus import load_index
-from fishersft.steps.selection import load_picks, picked_rows
+from fishersft.steps.picks import load_picks, picked_rows
 
 
 def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: str) -> None:

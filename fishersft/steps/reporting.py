@@ -6,11 +6,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from fishersft.config import CurateConfig
+from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.examples import Conversation, Example, PromptCompletion
 from fishersft.data.locations import display_name
 from fishersft.data.store import Draft, Manifest, Store
@@ -26,14 +27,14 @@ from fishersft.reporting.summary import (
     WinRate,
     read_report,
 )
-from fishersft.steps.corpus import CorpusIndex, load_index
+from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
+from fishersft.steps.corpus import CorpusIndex, load_index, shard_examples, target_config
 from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
 from fishersft.steps.outcome import Outcome, find_or_make
-from fishersft.steps.selection import SavedSelection, load_picks, picked_examples
+from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 BASE = "base model"
-INFORMATIVE = "information gain"
 UNIFORM = "uniform"
 _SHOWN_ROWS = 50
 _SHOWN_TEXT = 600
@@ -43,14 +44,17 @@ _LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "
 
 @dataclass(frozen=True)
 class RunKeys:
-    """The keys of all artifacts of a curation run; the lists are base model, information gain, uniform.
+    """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
-    `model` is the base model's fingerprint: an artifact's key only where the model was converted.
+    `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
+    corpus artifact of the selection's target, where it has one.
     """
 
     corpus: str
     model: str
     embeddings: list[str]
+    target: str | None
+    target_embeddings: list[str]
     selection: str
     uniform_selection: str
     trained: str
@@ -59,6 +63,11 @@ class RunKeys:
     generations: list[str]
     judgements_uniform: str
     judgements_base: str
+
+
+def method_of(config: CurateConfig) -> str:
+    """What the run's own selection is called beside the uniform one."""
+    return "V-optimal" if config.selection.criterion == "v-optimal" else "information gain"
 
 
 def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
@@ -89,19 +98,20 @@ def load_report(store: Store, report: str) -> RunReport:
 
 def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport:
     """What a run found, from its artifacts."""
+    method = method_of(config)
     index = load_index(store, keys.corpus)
     picks, uniform_picks = load_picks(store, keys.selection), load_picks(store, keys.uniform_selection)
     base, informative, uniform = keys.evaluations
     trained = store.get("fine-tuned-model", keys.trained)
     uniform_trained = store.get("fine-tuned-model", keys.uniform_trained)
     comparisons = [
-        compare_likelihoods(store, INFORMATIVE, informative, UNIFORM, uniform, _basis(trained, uniform_trained)),
-        compare_likelihoods(store, INFORMATIVE, informative, BASE, base, "(no training)"),
+        compare_likelihoods(store, method, informative, UNIFORM, uniform, _basis(trained, uniform_trained)),
+        compare_likelihoods(store, method, informative, BASE, base, "(no training)"),
         compare_likelihoods(store, UNIFORM, uniform, BASE, base, "(no training)"),
     ]
     rates = [
-        win_rate(store, INFORMATIVE, UNIFORM, keys.judgements_uniform),
-        win_rate(store, INFORMATIVE, BASE, keys.judgements_base),
+        win_rate(store, method, UNIFORM, keys.judgements_uniform),
+        win_rate(store, method, BASE, keys.judgements_base),
     ]
     selected = store.get("selection", keys.selection).facts
     return RunReport(
@@ -110,31 +120,33 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         corpus=_corpus_facts(store, index, keys.embeddings),
         pool_lengths=_pool_lengths(store, keys.embeddings),
         selections=[
-            _selection_facts(INFORMATIVE, picks, _proof(selected["certificate"])),
+            _selection_facts(method, picks, _proof(method, selected), settings_in_words(config.selection, selected)),
             _selection_facts(UNIFORM, uniform_picks),
         ],
         chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
-            _training_facts(INFORMATIVE, trained, config),
+            _training_facts(method, trained, config),
             _training_facts(UNIFORM, uniform_trained, config),
         ],
         likelihoods=[
-            likelihood_facts(store, method, evaluation)
-            for method, evaluation in zip((BASE, INFORMATIVE, UNIFORM), keys.evaluations, strict=True)
+            likelihood_facts(store, name, evaluation)
+            for name, evaluation in zip((BASE, method, UNIFORM), keys.evaluations, strict=True)
         ],
         comparisons=comparisons,
         win_rates=rates,
-        completions=_completions(store, keys.generations),
+        completions=_completions(store, keys.generations, method),
         costs=_costs(store, keys),
         headline=_headline(comparisons[0]),
-        warnings=_warnings(config, comparisons[0], rates, exhausted=selected["exhausted"]),
+        warnings=[*_selection_warnings(store, config, keys, selected), *_warnings(comparisons[0], rates)],
         config=_shown_config(config),
         versions=_versions(),
     )
 
 
-def _proof(certificate: str) -> str:
-    return f"The selection by {INFORMATIVE} is proven to have {certificate} gain within its budget."
+def _proof(method: str, selected: dict[str, Any]) -> str:
+    if selected["certificate"] is None:
+        return f"The selection by {method}: {NO_CERTIFICATE}."
+    return f"The selection by {method} has {proof_sentence(selected)}."
 
 
 def _basis(trained: Manifest, uniform_trained: Manifest) -> str:
@@ -150,13 +162,30 @@ def _headline(against_uniform: Comparison) -> str:
     return f"{verdict} (ratio {ratio.value:.3f}, 95% interval {ratio.low:.3f} to {ratio.high:.3f})."
 
 
-def _warnings(config: CurateConfig, against_uniform: Comparison, rates: list[WinRate], exhausted: bool) -> list[str]:
+def _selection_warnings(store: Store, config: CurateConfig, keys: RunKeys, selected: dict[str, Any]) -> list[str]:
     warnings = []
-    if exhausted:
+    if selected["exhausted"]:
         warnings.append(
             f"The budget of {config.selection.budget} {config.selection.budget_unit} covers the whole pool: everything "
             "was chosen, so there was nothing to choose between."
         )
+    if keys.target is not None:
+        seen = _digests(store, target_config(config), load_index(store, keys.target).shards)
+        shared = len(seen & _digests(store, config, [load_index(store, keys.corpus).held_out]))
+        if shared:
+            warnings.append(
+                f"{shared:,} of the held-out examples are in the target too, which the selection was made for: what "
+                "is measured on them flatters it. Take them out of selection.target."
+            )
+    return warnings
+
+
+def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> set[str]:
+    return {example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)}
+
+
+def _warnings(against_uniform: Comparison, rates: list[WinRate]) -> list[str]:
+    warnings = []
     if against_uniform.perplexity_ratio.high >= 1:
         warnings.append(
             "This selection is not shown to be better than a uniform choice of as many tokens. Compare more budgets "
@@ -183,7 +212,9 @@ def _pool_lengths(store: Store, embeddings: Sequence[str]) -> list[int]:
     return [length for key in embeddings for length in store.get("embeddings", key).facts["lengths"]]
 
 
-def _selection_facts(method: str, picks: SavedSelection, certificate: str = "") -> SelectionFacts:
+def _selection_facts(
+    method: str, picks: SavedSelection, certificate: str = "", settings: dict[str, str] | None = None
+) -> SelectionFacts:
     return SelectionFacts(
         method=method,
         sentences=len(picks.gains),
@@ -191,6 +222,7 @@ def _selection_facts(method: str, picks: SavedSelection, certificate: str = "") 
         tokens=np.cumsum(picks.tokens).tolist(),
         lengths=picks.tokens,
         certificate=certificate,
+        settings=settings or {},
     )
 
 
@@ -236,7 +268,7 @@ def _training_facts(method: str, manifest: Manifest, config: CurateConfig) -> Tr
     )
 
 
-def _completions(store: Store, generations: Sequence[str]) -> list[Completion]:
+def _completions(store: Store, generations: Sequence[str], chosen: str) -> list[Completion]:
     tables = [pq.read_table(store.fetch("generations", key) / "generations.parquet").to_pydict() for key in generations]
     prompts = tables[0]["prompt"][:_SHOWN_COMPLETIONS]
     return [
@@ -244,7 +276,7 @@ def _completions(store: Store, generations: Sequence[str]) -> list[Completion]:
             prompt=_cut(prompt),
             completions={
                 method: _cut(table["completion"][place])
-                for method, table in zip((BASE, INFORMATIVE, UNIFORM), tables, strict=True)
+                for method, table in zip((BASE, chosen, UNIFORM), tables, strict=True)
             },
         )
         for place, prompt in enumerate(prompts)
@@ -256,6 +288,8 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("read the corpus", "corpus", [keys.corpus]),
         ("convert the model", "model", [keys.model]),
         ("embed the pool", "embeddings", keys.embeddings),
+        ("read the target", "corpus", [keys.target] if keys.target else []),
+        ("embed the target", "embeddings", keys.target_embeddings),
         ("select", "selection", [keys.selection]),
         ("select uniformly", "selection", [keys.uniform_selection]),
         ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
@@ -285,9 +319,14 @@ def _shown_config(config: CurateConfig) -> dict[str, object]:
     shown = config.model_dump(mode="json")
     shown["store"] = display_name(config.store)
     shown["output"] = display_name(config.output)
-    paths = config.corpus.path
-    shown["corpus"]["path"] = display_name(paths) if isinstance(paths, str) else [display_name(path) for path in paths]
+    shown["corpus"]["path"] = _shown_paths(config.corpus)
+    if config.selection.target is not None:
+        shown["selection"]["target"]["path"] = _shown_paths(config.selection.target)
     return shown
+
+
+def _shown_paths(corpus: CorpusConfig) -> str | list[str]:
+    return display_name(corpus.path) if isinstance(corpus.path, str) else [display_name(path) for path in corpus.path]
 
 
 def _versions() -> dict[str, str]:

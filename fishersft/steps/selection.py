@@ -1,149 +1,160 @@
-"""Merging the shards' embeddings and choosing sentences: selections as artifacts, by information gain or at random."""
+"""Merging the shards' embeddings and choosing sentences: selections as artifacts, by a criterion or at random."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft import baselines
-from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights
-from fishersft.data.examples import Example
+from fishersft.config import CurateConfig, SelectionConfig
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, information_gains_along, select
-from fishersft.steps.corpus import load_index, shard_examples, shard_rows
+from fishersft.numerics import Selection, TokenBlocks, information_gains_along
+from fishersft.numerics.prior import absolute_regularization, start_factor
+from fishersft.steps.choosing import choose, selection_facts, variance_facts
+from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
+from fishersft.steps.corpus import load_index
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.picks import shard_blocks
 
-SELECTION_VERSION = 3
+SELECTION_VERSION = 4
 UNIFORM_VERSION = 1
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class SavedSelection:
-    """A selection as saved: one entry a pick, in the order chosen."""
-
-    shards: list[str]
-    rows: list[int]
-    gains: list[float]
-    tokens: list[int]
 
 
 def select_informative(
-    store: Store, config: CurateConfig, corpus: str, embeddings: Sequence[str], on_progress: OnProgress = None
+    store: Store,
+    config: CurateConfig,
+    corpus: str,
+    embeddings: Sequence[str],
+    target: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
-    """Greedy selection by information gain over all shards: an artifact of kind "selection".
+    """Greedy selection by the config's criterion over all shards: an artifact of kind "selection".
 
-    With the criterion "fisher-weighted" the gain is that of the weighted tokens.
+    The saved gains are information gains in nats, whatever the criterion; with "v-optimal" the column
+    `variance_reduction` has what each pick took off the mean prediction variance. A selection that was cut short
+    goes on where it was.
 
     Args:
         corpus: the corpus artifact's key.
         embeddings: the embeddings artifacts' keys, in the order of the corpus's shards.
-        on_progress: called with (budget spent, budget).
+        target: those of the target, for criterion "v-optimal".
+        on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
     """
     settings = config.selection
+    index = load_index(store, corpus)
 
-    def choose(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        selection = select(
+    def pick(blocks: TokenBlocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        aims = [shard_blocks(store, key, settings.criterion) for key in target]
+        aim = TokenBlocks.concatenate(aims) if aims else None
+        selection = choose(
             blocks,
-            settings.budget,
-            budget_unit=settings.budget_unit,
-            regularization=settings.regularization,
-            algorithm=settings.algorithm,
+            settings,
+            on_progress,
+            target=aim,
+            already_selected=earlier.blocks,
+            exclude=earlier.indices,
+            groups=None if settings.quota_column is None else quota_groups(store, index, settings.quota_column),
+            quotas=settings.quotas,
             device=config.device,
-            on_progress=on_progress,
+            checkpoint=checkpoint,
         )
         if not len(selection):
-            shortest = int(blocks.lengths[blocks.lengths > 0].min())
-            raise InputError(
-                f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
-                f"({shortest}); raise it"
-            )
-        facts = {
-            "exhausted": selection.exhausted,
-            "evaluations": selection.evaluations,
-            "rule": selection.rule,
-            "certificate": str(selection.certificate),
-            "upper_bound": selection.certificate.upper_bound,
-        }
-        return selection.indices, selection.gains, facts
+            raise InputError(_why_empty(settings, selection, blocks, earlier))
+        facts = selection_facts(selection)
+        columns = {"index": selection.indices, "gain": selection.gains}
+        if aim is not None:
+            facts |= variance_facts(selection, aim, earlier.blocks)
+            columns |= {
+                "gain": _gains(blocks, selection.indices, selection.regularization, earlier),
+                "variance_reduction": selection.gains,
+            }
+        return columns, facts
 
     return _save_selection(
-        store, corpus, embeddings, settings.criterion, SELECTION_VERSION, settings.model_dump(), choose
+        store, config, corpus, embeddings, SELECTION_VERSION, _params(settings), {"target": list(target)}, pick
     )
 
 
 def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: Sequence[str], tokens: int) -> Outcome:
     """A seeded uniform selection of about `tokens` loss tokens, with its gains: an artifact of kind "selection".
 
-    The gains are by the config's criterion, so that they compare with those of the informative selection.
+    The gains are by the config's regularization and weights, so that they compare with those of the informative
+    selection; what an earlier selection chose is left out of both. Quotas do not bind it.
     """
     settings = config.selection
 
-    def choose(blocks: TokenBlocks) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        indices = baselines.uniform(blocks.lengths, tokens, budget_unit="tokens", seed=config.seed)
-        return indices, information_gains_along(blocks, indices, settings.regularization), {}
+    def pick(blocks: TokenBlocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        others = np.setdiff1d(np.arange(len(blocks)), earlier.indices)
+        drawn = baselines.uniform(blocks.lengths.numpy()[others], tokens, budget_unit="tokens", seed=config.seed)
+        indices = others[drawn]
+        lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
+        return {"index": indices, "gain": _gains(blocks, indices, lam, earlier)}, {}
 
-    params = {
+    params: dict[str, Any] = {
         "method": "uniform",
         "tokens": tokens,
         "seed": config.seed,
         "regularization": settings.regularization,
         "criterion": settings.criterion,
     }
-    return _save_selection(store, corpus, embeddings, settings.criterion, UNIFORM_VERSION, params, choose)
+    if settings.regularization_unit != "absolute":  # only then, so that earlier draws keep their key
+        params["regularization_unit"] = settings.regularization_unit
+    if settings.extends is not None:
+        params["extends"] = settings.extends
+    return _save_selection(store, config, corpus, embeddings, UNIFORM_VERSION, params, {}, pick)
 
 
-def load_picks(store: Store, selection: str) -> SavedSelection:
-    """The picks of a selection artifact."""
-    columns = pq.read_table(store.fetch("selection", selection) / "selection.parquet").to_pydict()
-    return SavedSelection(columns["shard"], columns["row"], columns["gain"], columns["tokens"])
+def _params(settings: SelectionConfig) -> dict[str, Any]:
+    """What changes the picks or what is proven of them; the target is told by its embeddings."""
+    aside = {"target"} if settings.certificate == "frank-wolfe" else {"target", "certificate_seconds"}
+    return settings.model_dump(exclude=aside)
 
 
-def picked_rows(store: Store, picks: SavedSelection) -> list[dict[str, Any]]:
-    """The chosen rows, exactly as they came in, in the order chosen."""
-    return _gather(picks, lambda shard: shard_rows(store, shard))
+def _gains(blocks: TokenBlocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
+    start = start_factor(blocks.dim, regularization, earlier.blocks, None)
+    return information_gains_along(blocks, indices, regularization, start)
 
 
-def picked_examples(store: Store, config: CorpusConfig, picks: SavedSelection) -> list[Example]:
-    """The chosen examples, in the order chosen."""
-    return _gather(picks, lambda shard: shard_examples(store, config, shard))
-
-
-def _gather(picks: SavedSelection, read: Callable[[str], list[T]]) -> list[T]:
-    shards = {shard: read(shard) for shard in sorted(set(picks.shards))}
-    return [shards[shard][row] for shard, row in zip(picks.shards, picks.rows, strict=True)]
-
-
-def _shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
-    file = store.fetch("embeddings", embeddings) / EMBEDDINGS_FILE
-    blocks = read_blocks(file)
-    return blocks.weighted(read_weights(file)) if criterion == "fisher-weighted" else blocks
+def _why_empty(settings: SelectionConfig, selection: Selection, blocks: TokenBlocks, earlier: Earlier) -> str:
+    if selection.stopped:
+        return f"selection.stop_below {settings.stop_below:g}: no sentence of the pool adds as much; lower it"
+    lengths = np.delete(blocks.lengths.numpy(), earlier.indices)
+    shortest = int(lengths[lengths > 0].min(initial=np.iinfo(np.int64).max))
+    if settings.budget_unit == "tokens" and shortest > settings.budget:
+        return (
+            f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
+            f"({shortest}); raise it"
+        )
+    return "nothing may be chosen: selection.quotas or selection.extends leave no sentence with a token; loosen them"
 
 
 def _save_selection(
     store: Store,
+    config: CurateConfig,
     corpus: str,
     embeddings: Sequence[str],
-    criterion: str,
     version: int,
     params: dict[str, Any],
-    choose: Callable[[TokenBlocks], tuple[np.ndarray, np.ndarray, dict[str, Any]]],
+    further_inputs: dict[str, Any],
+    pick: Callable[[TokenBlocks, Earlier, Path], tuple[dict[str, np.ndarray], dict[str, Any]]],
 ) -> Outcome:
-    shards = load_index(store, corpus).shards
+    """Saves what `pick` gives: columns of which `index` is the pick's place in the pool, and facts."""
+    index = load_index(store, corpus)
+    shards = index.shards
     assert len(shards) == len(embeddings), "one embeddings artifact a shard"
 
     def write(draft: Draft) -> None:
-        pieces = [_shard_blocks(store, key, criterion) for key in embeddings]
+        pieces = [shard_blocks(store, key, config.selection.criterion) for key in embeddings]
         blocks = TokenBlocks.concatenate(pieces)
-        indices, gains, facts = choose(blocks)
+        earlier = earlier_selections(store, config, index, embeddings)
+        columns, facts = pick(blocks, earlier, draft.checkpoint)
+        indices = columns.pop("index")
         sizes = [len(piece) for piece in pieces]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
         row_of = np.concatenate([np.arange(size) for size in sizes])
@@ -153,14 +164,14 @@ def _save_selection(
                 "rank": pa.array(range(1, len(indices) + 1), pa.int64()),
                 "shard": pa.array([shards[place] for place in shard_of[indices]], pa.string()),
                 "row": pa.array(row_of[indices], pa.int64()),
-                "gain": pa.array(gains, pa.float64()),
                 "tokens": pa.array(tokens, pa.int64()),
+                **{name: pa.array(values, pa.float64()) for name, values in columns.items()},
             }
         )
         pq.write_table(table, draft.folder / "selection.parquet")
         draft.facts.update(
-            facts, sentences=len(indices), tokens=int(tokens.sum()), information_gain=float(np.sum(gains))
+            facts, sentences=len(indices), tokens=int(tokens.sum()), information_gain=float(np.sum(columns["gain"]))
         )
 
-    inputs = {"shards": shards, "embeddings": list(embeddings)}
+    inputs = {"shards": shards, "embeddings": list(embeddings), **further_inputs}
     return find_or_make(store, "selection", version, params, inputs, write)

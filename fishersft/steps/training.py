@@ -9,7 +9,7 @@ from fishersft.data.store import Draft, Store
 from fishersft.steps.embedding import examples_digest, tokenising_params
 from fishersft.steps.models import loaded_tokeniser, most_tokens, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
-from fishersft.steps.selection import load_picks, picked_examples
+from fishersft.steps.picks import load_picks, picked_examples
 
 FINETUNING_VERSION = 1
 
@@ -19,7 +19,7 @@ def finetune_on(
     config: CurateConfig,
     selection: str,
     steps_per_epoch: int | None = None,
-    on_progress: OnProgress = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome:
     """Fine-tunes the config's model on a selection: an artifact of kind "fine-tuned-model".
 

@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fishersft import cli
+from fishersft import cli, terminal
 from fishersft.config import CurateConfig
 from fishersft.errors import InputError
 from fishersft.numerics import select
@@ -23,7 +23,7 @@ from fishersft.numerics import select
 
 @pytest.fixture(autouse=True)
 def wide_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "console", Console(width=200))
+    monkeypatch.setattr(terminal, "console", Console(width=200))
 
 
 def run(*words: str | Path) -> str:
@@ -126,6 +126,11 @@ def test_select_with_a_config_embeds_the_weights_that_the_criterion_needs(config
         (("--budget", "3", "--algorithm", "magic"), "algorithm: Input should be 'lazy', 'paper' or 'naive'"),
         (("--budget", "3", "--criterion", "fisher-weighted"), r"blocks\.npz: expected weights \(tokens,\)"),
         (("--budget", "3", "--set", "seed=1"), "--set is for a CONFIG.yaml"),
+        (("--budget", "3", "--criterion", "v-optimal"), "criterion v-optimal needs a target"),
+        (("--budget", "3", "--target", "t.npz"), "a target is for criterion v-optimal only, not information"),
+        (("--budget", "3", "--include", "3;4"), "--include 3;4: expected block numbers with commas"),
+        (("--budget", "3", "--exclude-file", "none.parquet"), r"none\.parquet: no such file; expected picks"),
+        (("--budget", "3", "--exclude", "99"), "exclude names block 99; there are 20"),
         (("--budget", "3", "--output", "picks.csv"), r"picks\.csv: picks are written as \.parquet"),
     ],
 )
@@ -134,9 +139,107 @@ def test_wrong_selection_settings_are_refused(block_file: Path, words: tuple[str
         run("select", block_file, *words)
 
 
+def test_options_for_blocks_are_refused_with_a_config(config_file: Path) -> None:
+    with pytest.raises(InputError, match="--include is for token blocks; with a config see `output` and the settings"):
+        run("select", config_file, "--include", "3")
+
+
 def test_an_error_is_one_message_without_a_traceback_and_status_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fishersft.cli", "embed", str(tmp_path / "none.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path}/none.yaml: no such file; `fishersft config")
     assert "Traceback" not in done.stderr
+
+
+def picked(*words: str | Path) -> list[int]:
+    picks = next(Path(word) for word in words if str(word).endswith("picks.parquet"))
+    run("select", *words)
+    return pq.read_table(picks)["block"].to_pylist()
+
+
+def test_conditions_on_blocks_are_those_of_the_library(block_file: Path, tmp_path: Path) -> None:
+    blocks = np.split(np.load(block_file)["values"], 20)
+    picks = tmp_path / "picks.parquet"
+    plain = picked(block_file, "--budget", "4", "--output", picks)
+    (tmp_path / "old.parquet").write_bytes(picks.read_bytes())
+    first, second, third = [i for i in range(20) if i not in plain][:3]
+    conditions = ("--include", f"{second},{first}", "--exclude", str(third), "--exclude-file", tmp_path / "old.parquet")
+    chosen = picked(block_file, "--budget", "4", *conditions, "--output", picks)
+    expected = select(blocks, 4, include=[first, second], exclude=[third, *plain])
+    assert chosen == expected.indices.tolist()
+    assert set(chosen[:2]) == {first, second} and not {third, *plain} & set(chosen)
+
+    known = ("--already-selected", block_file, "--regularization", "0.1", "--regularization-unit", "mean token energy")
+    expected = select(blocks, 4, already_selected=blocks, regularization=0.1, regularization_unit="mean token energy")
+    assert picked(block_file, "--budget", "4", *known, "--output", picks) == expected.indices.tolist()
+    np.testing.assert_allclose(pq.read_table(picks)["gain"].to_numpy(), expected.gains, rtol=1e-6)
+
+
+def test_several_block_files_are_one_pool(block_file: Path, tmp_path: Path) -> None:
+    file = np.load(block_file)
+    np.savez(tmp_path / "a.npz", values=file["values"][:30], offsets=np.arange(0, 31, 3))
+    np.savez(tmp_path / "b.npz", values=file["values"][30:], offsets=np.arange(0, 31, 3))
+    picks = tmp_path / "picks.parquet"
+    whole = picked(block_file, "--budget", "6", "--output", picks)
+    assert picked(tmp_path / "a.npz", tmp_path / "b.npz", "--budget", "6", "--output", picks) == whole
+    assert max(whole) >= 10
+
+
+def test_the_v_optimal_criterion_has_a_target_and_no_certificate(block_file: Path, tmp_path: Path) -> None:
+    target = np.random.default_rng(5).normal(size=(6, 4)) * [9, 1, 1, 0.1]
+    np.savez(tmp_path / "target.npz", values=target, offsets=np.array([0, 6]))
+    v_optimal = ("--criterion", "v-optimal", "--target", tmp_path / "target.npz")
+    printed = run("select", block_file, "--budget", "4", *v_optimal)
+    assert "No certificate: the V-optimal criterion is not submodular" in printed and "of the best" not in printed
+    expected = select(np.split(np.load(block_file)["values"], 20), 4, criterion="v-optimal", target=[target])
+    before = float((target**2).sum() / 6)
+    assert f"{before:.4g} before, {before - expected.gains.sum():.4g} after" in printed
+
+
+def test_the_proof_is_named_and_a_projection_says_what_it_overlooked(block_file: Path) -> None:
+    assert "within its budget, proven by the prefix bound" in run("select", block_file, "--budget", "4")
+    printed = run("select", block_file, "--budget", "4", "--certificate", "frank-wolfe", "--project-to", "3")
+    assert "proven by the dual of the relaxation (Frank-Wolfe)" in printed and "overlooked at most" in printed
+
+
+def test_a_run_on_blocks_goes_on_from_what_lies_beside_its_output(
+    block_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fishersft.numerics.greedy import Picks
+
+    picks = tmp_path / "picks.parquet"
+    take, taken = Picks.take, list[int]()
+
+    def cut_short(self: Picks, index: int, gain: float) -> bool:
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        taken.append(index)
+        return take(self, index, gain)
+
+    monkeypatch.setattr(Picks, "take", cut_short)
+    assert CliRunner().invoke(cli.app, ["select", str(block_file), "--budget", "6", "--output", str(picks)]).exit_code
+    partial = tmp_path / "picks.parquet.partial.json"
+    assert json.loads(partial.read_text())["runs"]["gain"]["indices"] == taken
+    monkeypatch.setattr(Picks, "take", take)
+    chosen = picked(block_file, "--budget", "6", "--output", picks)
+    assert chosen[:3] == taken and not partial.exists()
+    assert chosen == select(np.split(np.load(block_file)["values"], 20), 6).indices.tolist()
+
+
+def test_stopping_below_a_gain_is_said(block_file: Path) -> None:
+    assert "Stopped before the budget was spent" in run("select", block_file, "--budget", "20", "--stop-below", "1")
+
+
+def test_a_bar_shows_the_note_of_a_step() -> None:
+    bars = terminal.progress_bars()
+    update = terminal.bar(bars, "selecting")
+    update(1, 4, "1 picks, 3 nats")
+    (task,) = bars.tasks
+    assert (task.completed, task.total, task.fields["note"]) == (1, 4, "1 picks, 3 nats")
+
+
+def test_help_groups_the_options_of_select() -> None:
+    help_text = run("select", "--help")
+    panels = [help_text.index(f"─ {panel} ─") for panel in ("Budget", "Criterion", "Conditions", "Proof")]
+    assert panels == sorted(panels)

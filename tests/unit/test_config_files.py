@@ -63,6 +63,38 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(file: Path, override:
     assert "secret" not in str(caught.value) and "sec/ret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["criterion=v-optimal"], "criterion v-optimal needs a target"),
+        (["target={path: t.txt}"], "a target is for criterion v-optimal only, not information"),
+        (["criterion=v-optimal", "target={path: t.txt}", "algorithm=paper"], "paper needs submodularity"),
+        (["criterion=v-optimal", "target={path: t.txt}", "certificate=frank-wolfe"], "has no certificate"),
+        (["criterion=v-optimal", "target={path: t.txt}", "project_to=3"], "project_to cannot be used"),
+        (["project_to=3", f"extends={'a' * 64}"], "project_to cannot be used"),
+        (["quota_column=kind"], "quota_column and quotas go together"),
+        (["quotas={a: 3}"], "quota_column and quotas go together"),
+        (["quota_column=kind", "quotas={a: -1}"], r"quotas\.a: Input should be greater than or equal to 0"),
+        (["stop_below=.nan"], "stop_below: Input should be a finite number"),
+        (["extends=abc"], "extends: String should match pattern"),
+    ],
+)
+def test_settings_of_the_selection_that_do_not_agree_are_refused_with_one_message(
+    file: Path, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(file, [f"selection.{override}" for override in overrides])
+    assert "1 settings are wrong" in str(caught.value)
+
+
+def test_a_target_is_read_like_a_corpus_and_credentials_in_it_are_refused(file: Path) -> None:
+    config = load_config(file, ["selection.criterion=v-optimal", "selection.target={path: t.txt, max_rows: 50}"])
+    assert config.selection.target is not None and config.selection.target.max_rows == 50
+    assert CurateConfig.model_validate(config.model_dump()) == config
+    with pytest.raises(InputError, match="credentials or a signature in the URL"):
+        load_config(file, ["selection.target={path: 's3://me:secret@bucket/t.txt'}"])
+
+
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file; `fishersft config > none\.yaml` writes one"):
         load_config(tmp_path / "none.yaml")

@@ -196,3 +196,12 @@ def test_a_proof_is_shown_on_the_page_and_in_the_summary(make_report: Callable[.
     report = report.model_copy(update={"selections": [proven, *report.selections[1:]]})
     assert "Proven to have at least 96.1% of the best." in render_html(report)
     assert "Proven to have at least 96.1% of the best." in summary_markdown(report)
+
+
+def test_how_it_was_chosen_is_a_table_on_the_page_and_in_the_summary(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    assert "How it was chosen" not in render_html(report) + summary_markdown(report)
+    chosen = report.selections[0].model_copy(update={"settings": {"Quotas": "by kind, at most <b>: 3"}})
+    report = report.model_copy(update={"selections": [chosen, *report.selections[1:]]})
+    assert "by kind, at most &lt;b&gt;: 3" in render_html(report)
+    assert "## How it was chosen" in summary_markdown(report) and "Quotas" in summary_markdown(report)

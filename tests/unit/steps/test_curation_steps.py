@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -20,11 +21,13 @@ from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, information_gains_along, select
-from fishersft.steps.corpus import load_index, read_corpus, shard_rows
+from fishersft.steps.choosing import proof_sentence, settings_in_words
+from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.outcome import Outcome
+from fishersft.steps.picks import load_picks, picked_rows
 from fishersft.steps.publishing import publish_dataset
-from fishersft.steps.selection import load_picks, picked_rows, select_informative, select_uniform
+from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
 
 WORDS = [
@@ -309,3 +312,159 @@ def test_a_corrupted_embedding_is_refused_by_name(run: Run) -> None:
     fresh = Store(run.config.store)
     with pytest.raises(InputError, match=f"embeddings artifact {embeddings[0].key}: file embeddings.safetensors"):
         select_informative(fresh, run.config, corpus.key, [outcome.key for outcome in embeddings])
+
+
+@pytest.fixture
+def target_file(tmp_path: Path) -> Path:
+    path = tmp_path / "target.txt"
+    path.write_text("rough winds\nshake darling buds\nlease short date\nheaven\n")
+    return path
+
+
+def v_optimal(run: Run, target_file: Path) -> tuple[Run, Outcome, list[str], list[str], Outcome]:
+    """The run by the V-optimal criterion: itself, corpus, embeddings, the target's embeddings, the selection."""
+    aimed = run.changed(selection={"criterion": "v-optimal", "target": {"path": str(target_file)}})
+    corpus, embeddings = aimed.embedded()
+    target = read_target(aimed.store, aimed.config)
+    keys = [outcome.key for outcome in embeddings]
+    target_keys = [
+        embed_shard(aimed.store, target_config(aimed.config), shard).key for shard in target.facts["shard_keys"]
+    ]
+    chosen = select_informative(aimed.store, aimed.config, corpus.key, keys, target_keys)
+    return aimed, corpus, keys, target_keys, chosen
+
+
+def test_the_v_optimal_selection_is_the_librarys_towards_all_of_the_target(run: Run, target_file: Path) -> None:
+    _, _, keys, target_keys, chosen = v_optimal(run, target_file)
+    read = [
+        TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in some])
+        for some in (keys, target_keys)
+    ]
+    blocks, target = read
+    assert len(target) == 4  # none held out
+    expected = select(blocks, 8, criterion="v-optimal", target=target)
+    columns = pq.read_table(run.store.fetch("selection", chosen.key) / "selection.parquet").to_pydict()
+    np.testing.assert_allclose(columns["variance_reduction"], expected.gains, rtol=1e-6)
+    np.testing.assert_allclose(columns["gain"], information_gains_along(blocks, expected.indices), rtol=1e-6)
+    facts = chosen.facts
+    before = float(target.values.double().square().sum()) / len(target.values)
+    assert facts["variance_before"] == pytest.approx(before)
+    assert facts["variance"] == pytest.approx(before - expected.gains.sum())
+    assert facts["certificate"] is None and "no certificate" in proof_sentence(facts)
+
+    again = v_optimal(run, target_file)[-1]
+    target_file.write_text("summer\n")
+    assert again.hit and v_optimal(run, target_file)[-1].key != chosen.key
+
+
+def test_an_empty_target_is_refused_by_its_name(run: Run, target_file: Path) -> None:
+    target_file.write_text("\n")
+    with pytest.raises(InputError, match=r"selection\.target, read as a corpus: the corpus is empty"):
+        v_optimal(run, target_file)
+
+
+def test_an_extension_chooses_other_examples_and_counts_what_is_known(run: Run, corpus_file: Path) -> None:
+    *_, first = run.selected()
+    second_run = run.changed(selection={"extends": first.key})
+    *_, second = second_run.selected()
+    whole = picked_rows(run.store, load_picks(run.store, run.changed(selection={"budget": 16}).selected()[2].key))
+    parts = [picked_rows(run.store, load_picks(run.store, key)) for key in (first.key, second.key)]
+    assert parts[0] + parts[1] == whole
+
+    # Shards move when rows are put before them; the examples are found again, and so is what the first extends.
+    corpus_file.write_text('{"id": -1, "text": "thee"}\n' + corpus_file.read_text(encoding="utf-8"))
+    third_run = run.changed(selection={"extends": second.key})
+    corpus, keys, third = third_run.selected()
+    chosen = [row["text"] for row in picked_rows(run.store, load_picks(run.store, third.key))]
+    assert len(chosen) == 8 and not {row["text"] for row in whole} & set(chosen)
+
+    at_random = select_uniform(run.store, third_run.config, corpus.key, keys, third.facts["tokens"])
+    drawn = {row["text"] for row in picked_rows(run.store, load_picks(run.store, at_random.key))}
+    assert drawn and not {row["text"] for row in whole} & drawn
+
+
+def test_an_extension_of_what_was_embedded_otherwise_or_of_all_is_refused(run: Run) -> None:
+    *_, first = run.selected()
+    with pytest.raises(InputError, match=r"selection\.extends: the selection \w+ was embedded otherwise"):
+        run.changed(selection={"extends": first.key}, model={"max_tokens": 5}).selected()
+    *_, everything = run.changed(selection={"budget": 1000}).selected()
+    with pytest.raises(InputError, match="holds every example of the pool"):
+        run.changed(selection={"extends": everything.key}).selected()
+    with pytest.raises(InputError, match="no selection artifact aaaa"):
+        run.changed(selection={"extends": "a" * 64}).selected()
+
+
+def test_quotas_go_by_a_column_of_the_corpus(run: Run, corpus_file: Path) -> None:
+    rows = [json.loads(line) for line in corpus_file.read_text(encoding="utf-8").splitlines()]
+    corpus_file.write_text("".join(json.dumps({**row, "year": 2020 + row["id"] % 3}) + "\n" for row in rows))
+    quotas = {"quota_column": "year", "quotas": {"2020": 1, "2021": 2}}
+    *_, chosen = run.changed(selection=quotas).selected()
+    years = [row["year"] for row in picked_rows(run.store, load_picks(run.store, chosen.key))]
+    assert {year: years.count(year) for year in years} == {2020: 1, 2021: 2, 2022: 5}
+    with pytest.raises(InputError, match="quota for group '1999'"):
+        run.changed(selection={**quotas, "quotas": {"1999": 1}}).selected()
+
+
+def test_a_row_without_the_quotas_column_is_named(run: Run, corpus_file: Path) -> None:
+    with pytest.raises(InputError, match=r"verses\.jsonl:\d+ has no 'year', which selection\.quota_column names"):
+        run.changed(selection={"quota_column": "year", "quotas": {"2020": 1}}).selected()
+
+
+def test_a_selection_that_was_cut_short_goes_on_where_it_was(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, embeddings = run.embedded()
+    keys = [outcome.key for outcome in embeddings]
+    notes = list[str]()
+
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        notes.append(note)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        select_informative(run.store, run.config, corpus.key, keys, on_progress=interrupt)
+    (checkpoint,) = Path(run.config.store, ".checkpoints").iterdir()
+    assert notes[2].startswith("3 picks, ") and notes[2].endswith("% of the best possible")
+
+    first = list[int]()
+    chosen = select_informative(
+        run.store, run.config, corpus.key, keys, on_progress=lambda done, total, note="": first.append(done)
+    )
+    assert first[0] <= 4 and checkpoint.name == f"selection-{chosen.key}.json" and not checkpoint.exists()
+    blocks = TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in keys])
+    np.testing.assert_allclose(load_picks(run.store, chosen.key).gains, select(blocks, 8).gains, rtol=1e-6)
+
+
+def test_only_what_changes_a_selection_is_in_its_key(run: Run) -> None:
+    *_, chosen = run.selected()
+    assert run.changed(selection={"certificate_seconds": 5.0}).selected()[2].hit
+    for settings in ({"stop_below": 1e-3}, {"project_to": 3}, {"regularization_unit": "mean token energy"}):
+        *_, other = run.changed(selection=settings).selected()
+        assert other.key != chosen.key and not other.hit
+    proven = {"certificate": "frank-wolfe"}
+    keys = {run.changed(selection={**proven, "certificate_seconds": t}).selected()[2].key for t in (5.0, 6.0)}
+    assert len(keys) == 2
+
+
+def test_what_was_asked_for_is_said_in_words(run: Run) -> None:
+    settings = {
+        "budget": 30,
+        "budget_unit": "tokens",
+        "stop_below": 1e-9,
+        "project_to": 4,
+        "regularization": 0.5,
+        "regularization_unit": "mean token energy",
+    }
+    changed = run.changed(selection=settings)
+    facts = changed.selected()[2].facts
+    words = settings_in_words(changed.config.selection, facts)
+    assert words["Budget"] == "30 tokens" and words["Stop below"] == "1e-09, not reached"
+    assert words["Regularization"] == f"0.5 × mean token energy = {facts['regularization']:.4g}"
+    assert words["Projected to"].startswith("4 dimensions; at most ")
+    assert words["Chosen by"] == facts["rule"] and "by the prefix bound" in words["No selection can gain more than"]
+    plain = settings_in_words(run.config.selection, run.selected()[2].facts)
+    assert list(plain) == ["Budget", "Criterion", "Regularization", "No selection can gain more than"]
+
+
+def test_a_threshold_that_no_sentence_reaches_is_an_error(run: Run) -> None:
+    with pytest.raises(InputError, match=r"selection\.stop_below 1e\+06: no sentence of the pool adds as much"):
+        run.changed(selection={"stop_below": 1e6}).selected()

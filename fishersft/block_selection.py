@@ -1,0 +1,96 @@
+"""The command `fishersft select` on files of token blocks: no config, no store, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from fishersft import terminal
+from fishersft.config import SelectionConfig
+from fishersft.data.block_files import read_blocks, read_picks, read_weights, write_picks
+from fishersft.errors import InputError
+from fishersft.numerics import TokenBlocks
+from fishersft.steps.choosing import choose, selection_facts, variance_facts
+
+
+@dataclass(frozen=True)
+class BlockRun:
+    """What was asked for: files of token blocks, settings of `SelectionConfig`, conditions and the place for picks.
+
+    `include` and `exclude` are block numbers with commas; `excluded_picks` is a file that `output` wrote earlier.
+    """
+
+    sources: Sequence[Path]
+    settings: dict[str, Any]
+    target: Path | None
+    already_selected: Path | None
+    include: str
+    exclude: str
+    excluded_picks: Path | None
+    output: Path | None
+
+
+def select_from_blocks(run: BlockRun) -> None:
+    """Chooses, prints what was chosen and what is proven, and writes the picks where asked to.
+
+    Raises:
+        InputError: a setting is wrong, or a file is not what it should be.
+    """
+    settings = _settings(run)
+    if run.output and run.output.suffix != ".parquet":
+        raise InputError(f"{run.output}: picks are written as .parquet")
+    exclude = _numbers("--exclude", run.exclude)
+    if run.excluded_picks is not None:
+        exclude += read_picks(run.excluded_picks)
+    target = None if run.target is None else read_blocks(run.target)
+    earlier = None if run.already_selected is None else _read([run.already_selected], settings)
+    blocks = _read(run.sources, settings)
+    with terminal.progress_bars() as progress:
+        selection = choose(
+            blocks,
+            settings,
+            terminal.bar(progress, "selecting"),
+            target=target,
+            already_selected=earlier,
+            include=_numbers("--include", run.include),
+            exclude=np.array(exclude, dtype=np.int64),
+            checkpoint=None if run.output is None else run.output.with_name(f"{run.output.name}.partial.json"),
+        )
+    facts = selection_facts(selection)
+    if target is not None:
+        facts |= variance_facts(selection, target, earlier)
+    terminal.print_picks(selection)
+    terminal.print_selection(facts)
+    if run.output:
+        write_picks(selection, run.output)
+        terminal.print_path("picks", str(run.output))
+
+
+def _settings(run: BlockRun) -> SelectionConfig:
+    if "budget" not in run.settings:
+        raise InputError("--budget is required with token blocks")
+    target = None if run.target is None else {"path": str(run.target)}
+    try:
+        return SelectionConfig.model_validate({**run.settings, "target": target})
+    except ValidationError as error:
+        faults = [": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors()]
+        raise InputError(f"the selection's settings are wrong: {'; '.join(faults)}") from error
+
+
+def _read(files: Sequence[Path], settings: SelectionConfig) -> TokenBlocks:
+    pieces = [read_blocks(file) for file in files]
+    if settings.criterion == "fisher-weighted":
+        pieces = [piece.weighted(read_weights(file)) for piece, file in zip(pieces, files, strict=True)]
+    return TokenBlocks.concatenate(pieces)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected block numbers with commas between, such as 3,17") from error

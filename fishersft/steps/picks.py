@@ -1,0 +1,62 @@
+"""Reading back what a selection artifact holds: its picks, and their rows, examples and token blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from fishersft.config import CorpusConfig
+from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights
+from fishersft.data.examples import Example
+from fishersft.data.store import Store
+from fishersft.numerics import TokenBlocks
+from fishersft.steps.corpus import shard_examples, shard_rows
+
+
+@dataclass(frozen=True)
+class SavedSelection:
+    """A selection as saved: one entry a pick, in the order chosen."""
+
+    shards: list[str]
+    rows: list[int]
+    gains: list[float]
+    tokens: list[int]
+
+
+def load_picks(store: Store, selection: str) -> SavedSelection:
+    """The picks of a selection artifact."""
+    columns = pq.read_table(store.fetch("selection", selection) / "selection.parquet").to_pydict()
+    return SavedSelection(columns["shard"], columns["row"], columns["gain"], columns["tokens"])
+
+
+def picked_rows(store: Store, picks: SavedSelection) -> list[dict[str, Any]]:
+    """The chosen rows, exactly as they came in, in the order chosen."""
+    return _gather(picks, lambda shard: shard_rows(store, shard))
+
+
+def picked_examples(store: Store, config: CorpusConfig, picks: SavedSelection) -> list[Example]:
+    """The chosen examples, in the order chosen."""
+    return _gather(picks, lambda shard: shard_examples(store, config, shard))
+
+
+def picked_blocks(store: Store, selection: str, criterion: str) -> TokenBlocks:
+    """The chosen sentences' token blocks, in the order chosen."""
+    inputs = store.get("selection", selection).inputs
+    embeddings = dict(zip(inputs["shards"], inputs["embeddings"], strict=True))
+    chosen = _gather(load_picks(store, selection), lambda shard: shard_blocks(store, embeddings[shard], criterion))
+    return TokenBlocks.from_sequence(chosen)
+
+
+def shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
+    """The token blocks of an embeddings artifact, weighted where the criterion weighs them."""
+    file = store.fetch("embeddings", embeddings) / EMBEDDINGS_FILE
+    blocks = read_blocks(file)
+    return blocks.weighted(read_weights(file)) if criterion == "fisher-weighted" else blocks
+
+
+def _gather(picks: SavedSelection, read: Callable[[str], Any]) -> list[Any]:
+    shards = {shard: read(shard) for shard in sorted(set(picks.shards))}
+    return [shards[shard][row] for shard, row in zip(picks.shards, picks.rows, strict=True)]

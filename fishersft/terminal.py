@@ -1,0 +1,88 @@
+"""What the commands print: progress bars, tables and paths."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fishersft.numerics import Selection
+    from fishersft.steps.outcome import OnProgress, Outcome
+
+console = Console()
+
+
+def progress_bars() -> Progress:
+    """Where `bar` shows its bars; a context."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Progress(*columns, console=console)
+
+
+def bar(progress: Progress, what: str) -> OnProgress:
+    """A bar that appears at the first call, so that work found in the store shows none."""
+    bars: list[Any] = []
+
+    def update(done: int, total: int, note: str = "") -> None:
+        if not bars:
+            bars.append(progress.add_task(what, total=total, note=note))
+        progress.update(bars[0], completed=done, total=total, note=note)
+
+    return update
+
+
+def print_outcomes(outcomes: list[Outcome]) -> None:
+    """Which artifacts there are, and whether they were found."""
+    table = Table("artifact", "key", "store", "seconds to make")
+    for outcome in outcomes:
+        table.add_row(outcome.kind, outcome.key[:12], "found" if outcome.hit else "made", f"{outcome.seconds:,.1f}")
+    console.print(table)
+
+
+def print_picks(selection: Selection) -> None:
+    """The first picks of a selection of token blocks."""
+    unit = "variance less" if selection.criterion == "v-optimal" else "gain (nats)"
+    table = Table("rank", "block", unit, "tokens", title="The first picks")
+    for rank, (index, gain, tokens) in enumerate(
+        zip(selection.indices[:10], selection.gains, selection.tokens, strict=False), start=1
+    ):
+        table.add_row(str(rank), str(index), f"{gain:.4g}", str(tokens))
+    console.print(table)
+
+
+def print_selection(facts: dict[str, Any]) -> None:
+    """What was chosen, and what is proven of it."""
+    from fishersft.steps.choosing import proof_sentence
+
+    chosen = "reduction of the variance" if facts["criterion"] == "v-optimal" else facts["rule"]
+    console.print(
+        f"{facts['sentences']:,} sentences, {facts['tokens']:,} tokens, chosen by {chosen}: information gain "
+        f"{facts['information_gain']:,.2f} nats"
+    )
+    if "variance" in facts:
+        console.print(
+            f"Mean prediction variance on the target: {facts['variance_before']:.4g} before, {facts['variance']:.4g} "
+            "after"
+        )
+    proof = proof_sentence(facts)
+    console.print(proof[0].upper() + proof[1:])
+    if facts["projection_loss_nats"] is not None:
+        console.print(f"Choosing in fewer dimensions overlooked at most {facts['projection_loss_nats']:.4g} nats of it")
+    if facts["stopped"]:
+        console.print("[yellow]Stopped before the budget was spent: no sentence adds as much as asked for.[/]")
+    if facts["exhausted"]:
+        console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
+
+
+def print_path(what: str, path: str) -> None:
+    """A line that names where something is, never wrapped."""
+    typer.echo(f"{what + ':':8} {path}")
