@@ -46,7 +46,8 @@ class Checkpoint:
         """Write the picks so far, if the last time was long enough ago."""
         if not now and time.monotonic() - self._saved_at < _SECONDS_BETWEEN:
             return
-        self._runs[picks.rule] = {"indices": picks.indices, "gains": picks.gains, "upper_bound": picks.upper_bound}
+        indices = picks.indices[: len(picks.gains)]  # Ctrl-C may have come between the two
+        self._runs[picks.rule] = {"indices": indices, "gains": picks.gains, "upper_bound": picks.upper_bound}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps({"problem": self._problem, "runs": self._runs}))

@@ -151,7 +151,8 @@ def select(
         seed: has no effect today: all three algorithms are deterministic. It is part of the signature so that
             calls need not change when a randomised algorithm joins them.
         checkpoint: a file that holds the picks so far, renewed every few seconds. A call with the same arguments
-            goes on from there and makes the same picks; the file is removed at the end.
+            goes on from there and makes the same picks ("v-optimal" with "lazy": perhaps better ones, as every
+            block is looked at anew); the file is removed at the end.
         on_progress: called after each pick; with a token budget `spent` and `spendable` are of both runs.
 
     Returns:
@@ -192,7 +193,7 @@ def select(
     runs = [Picks(lengths, searched.dim, int(budget), budget_unit, rule, conditions) for rule in rules]
     saved = None
     if checkpoint is not None:
-        settings = (int(budget), budget_unit, lam, criterion)
+        settings = (int(budget), budget_unit, lam, criterion, algorithm)
         saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
     algorithm_ = partial(_algorithm(searched, algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
