@@ -17,7 +17,8 @@ from fishersft.numerics.distributed import select_distributed
 from fishersft.numerics.greedy import Progress
 from tests.unit.numerics.distributed_cases import cases
 
-TIMEOUT = {"select": 100, "fail": 3}  # seconds
+TIMEOUT = timedelta(seconds=100)
+SHORT_TIMEOUT = timedelta(seconds=5)
 
 
 def main(mode: str, rank: int, size: int, folder: Path) -> None:
@@ -27,7 +28,7 @@ def main(mode: str, rank: int, size: int, folder: Path) -> None:
         store=dist.FileStore(str(folder / "store"), size),
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=TIMEOUT[mode]),
+        timeout=TIMEOUT,
     )
     if mode == "select":
         run_all_cases(rank, size, folder)
@@ -71,12 +72,14 @@ def fail(rank: int, size: int, folder: Path) -> None:
         except InputError as error:
             (folder / f"{name} {rank}").write_text(str(error))
 
+    impatient = dist.new_group(timeout=SHORT_TIMEOUT)
+
     def break_down(progress: Progress) -> None:
         if last and progress.picks == 3:
             raise OSError("the disk is gone")
 
     try:
-        select_distributed(own, 10, device="cpu", on_progress=break_down)
+        select_distributed(own, 10, device="cpu", group=impatient, on_progress=break_down)
     except (OSError, RuntimeError) as error:
         (folder / f"breakdown {rank}").write_text(f"{type(error).__name__}: {error}")
     ended = time.monotonic() + 60
