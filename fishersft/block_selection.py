@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,21 @@ from pydantic import ValidationError
 
 from fishersft import terminal
 from fishersft.config import SelectionConfig
-from fishersft.data.block_files import read_blocks, read_picks, read_weights, write_picks
+from fishersft.data.block_files import blocks_file, read_blocks, read_picks, read_weights, write_picks
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
+from fishersft.numerics.stored import StoredBlocks
 from fishersft.steps.choosing import choose, selection_facts, variance_facts
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?")
 
 
 @dataclass(frozen=True)
 class BlockRun:
     """What was asked for: files of token blocks, settings of `SelectionConfig`, conditions and the place for picks.
 
-    `include` and `exclude` are block numbers with commas; `excluded_picks` is a file that `output` wrote earlier.
+    `include` and `exclude` are block numbers with commas; `excluded_picks` is a file that `output` wrote earlier;
+    `memory` such as "4G" leaves the pool on disk.
     """
 
     sources: Sequence[Path]
@@ -32,6 +37,7 @@ class BlockRun:
     include: str
     exclude: str
     excluded_picks: Path | None
+    memory: str | None
     output: Path | None
 
 
@@ -49,7 +55,7 @@ def select_from_blocks(run: BlockRun) -> None:
         exclude += read_picks(run.excluded_picks)
     target = None if run.target is None else read_blocks(run.target)
     earlier = None if run.already_selected is None else _read([run.already_selected], settings)
-    blocks = _read(run.sources, settings)
+    blocks = _read(run.sources, settings) if run.memory is None else _stored(run.sources, run.memory, settings)
     with terminal.progress_bars() as progress:
         selection = choose(
             blocks,
@@ -87,6 +93,16 @@ def _read(files: Sequence[Path], settings: SelectionConfig) -> TokenBlocks:
     if settings.criterion == "fisher-weighted":
         pieces = [piece.weighted(read_weights(file)) for piece, file in zip(pieces, files, strict=True)]
     return TokenBlocks.concatenate(pieces)
+
+
+def _stored(files: Sequence[Path], memory: str, settings: SelectionConfig) -> StoredBlocks:
+    if settings.criterion == "fisher-weighted":
+        raise InputError("--memory is not for criterion fisher-weighted: weights are applied in memory; leave it out")
+    size = _SIZE.fullmatch(memory)
+    if size is None:
+        raise InputError(f"--memory {memory}: expected bytes, or a number with K, M, G or T behind it, such as 4G")
+    number, unit = size.groups()
+    return StoredBlocks([blocks_file(file) for file in files], int(float(number) * 1024 ** " KMGT".index(unit or " ")))
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -144,6 +144,13 @@ def select(
     certificate_seconds: Annotated[
         float | None, typer.Option(help="At most so long for frank-wolfe.", rich_help_panel="Proof")
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Blocks: leave them on disk and hold at most so much of them, such as 4G (.safetensors only).",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     algorithm: Annotated[
         str | None, typer.Option(help="lazy, or a slow reference: paper, naive.", rich_help_panel="Run")
     ] = None,
@@ -156,7 +163,10 @@ def select(
     ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Choose by information gain, without Prefect and without fine-tuning."""
+    """Choose by information gain, without Prefect and without fine-tuning.
+
+    Options that begin with "Blocks:" are for token blocks; with a CONFIG.yaml its settings do the same.
+    """
     flags = {
         "budget": budget,
         "budget_unit": unit,
@@ -176,6 +186,7 @@ def select(
         "include": include,
         "exclude": exclude,
         "exclude-file": exclude_file,
+        "memory": memory,
         "output": output,
     }
     if any(source.suffix in (".yaml", ".yml") for source in sources):
@@ -193,7 +204,7 @@ def select(
     from fishersft.block_selection import BlockRun, select_from_blocks
 
     select_from_blocks(
-        BlockRun(sources, given, target, already_selected, include or "", exclude or "", exclude_file, output)
+        BlockRun(sources, given, target, already_selected, include or "", exclude or "", exclude_file, memory, output)
     )
 
 

@@ -41,7 +41,7 @@ def read_blocks(path: Path) -> TokenBlocks:
     Raises:
         InputError: the file is missing, of another kind, lacks `values` or `offsets`, or its offsets are no integers.
     """
-    path = _blocks_file(path)
+    path = blocks_file(path)
     arrays = _arrays(path, ("values", "offsets"), "arrays values (tokens, dim) and offsets (sentences + 1,)")
     offsets = arrays["offsets"]
     if offsets.is_floating_point() or offsets.is_complex() or offsets.dtype == torch.bool:
@@ -58,12 +58,17 @@ def read_weights(path: Path) -> torch.Tensor:
     Raises:
         InputError: the file is missing, of another kind, or holds no weights.
     """
-    path = _blocks_file(path)
+    path = blocks_file(path)
     expected = "weights (tokens,) beside the blocks, from an embedding with selection.criterion: fisher-weighted"
     return _arrays(path, ("weights",), expected)["weights"]
 
 
-def _blocks_file(path: Path) -> Path:
+def blocks_file(path: Path) -> Path:
+    """The file of token blocks that a path names, itself or as an embeddings artifact's folder.
+
+    Raises:
+        InputError: there is none, or it is of another kind.
+    """
     if path.is_dir():
         path = _content_folder(path) / EMBEDDINGS_FILE
     if not path.is_file():

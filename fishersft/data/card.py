@@ -70,16 +70,21 @@ def _chosen(facts: CardFacts, rows: int) -> str:
     corpus = ", ".join(_code(display_name(path)) for path in paths)
     return (
         f"{rows:,} of {facts.pool_sentences:,} sentences of {corpus}, chosen by "
-        f"[FisherSFT](https://arxiv.org/abs/2505.14826) {_code(facts.version)}: greedily, the most "
-        "informative about the last layer of a language model.\n\n"
+        f"[FisherSFT](https://arxiv.org/abs/2505.14826) {_code(facts.version)}: greedily, {_aim(config)}.\n\n"
         "| | |\n| --- | --- |\n"
         f"| Model | {_code(display_name(config.model.path)).replace('|', chr(92) + '|')} |\n"
         f"| Budget | {config.selection.budget:,} {config.selection.budget_unit} |\n"
         f"| Criterion | {config.selection.criterion} |\n"
-        f"| Regularization | {config.selection.regularization:g} |\n"
+        f"| Regularization | {config.selection.regularization:g} ({config.selection.regularization_unit}) |\n"
         f"| Information gain | {facts.information_gain:.2f} nats |\n"
         f"| Seed | {config.seed} |"
     )
+
+
+def _aim(config: CurateConfig) -> str:
+    if config.selection.criterion == "v-optimal":
+        return "what takes most off a language model's prediction variance on a target"
+    return "the most informative about the last layer of a language model"
 
 
 def _columns(as_json: Sequence[str]) -> str:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from fishersft import cli, terminal
 from fishersft.config import CurateConfig
+from fishersft.data.block_files import read_blocks, write_blocks
 from fishersft.errors import InputError
-from fishersft.numerics import select
+from fishersft.numerics import TokenBlocks, select
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +226,20 @@ def test_a_run_on_blocks_goes_on_from_what_lies_beside_its_output(
     chosen = picked(block_file, "--budget", "6", "--output", picks)
     assert chosen[:3] == taken and not partial.exists()
     assert chosen == select(np.split(np.load(block_file)["values"], 20), 6).indices.tolist()
+
+
+def test_blocks_that_stay_on_disk_give_the_same_picks(block_file: Path, tmp_path: Path) -> None:
+    blocks = read_blocks(block_file)
+    for name, some in (("a", range(10)), ("b", range(10, 20))):
+        write_blocks(TokenBlocks.from_sequence([blocks[i] for i in some]), tmp_path / f"{name}.safetensors")
+    files = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    picks = tmp_path / "picks.parquet"
+    whole = picked(block_file, "--budget", "6", "--output", picks)
+    assert picked(*files, "--budget", "6", "--memory", "64K", "--output", picks) == whole
+    with pytest.raises(InputError, match="--memory much: expected bytes, or a number with K, M, G or T"):
+        run("select", *files, "--budget", "6", "--memory", "much")
+    with pytest.raises(InputError, match="--memory is not for criterion fisher-weighted"):
+        run("select", *files, "--budget", "6", "--memory", "1M", "--criterion", "fisher-weighted")
 
 
 def test_stopping_below_a_gain_is_said(block_file: Path) -> None:

@@ -335,7 +335,7 @@ def v_optimal(run: Run, target_file: Path) -> tuple[Run, Outcome, list[str], lis
 
 
 def test_the_v_optimal_selection_is_the_librarys_towards_all_of_the_target(run: Run, target_file: Path) -> None:
-    _, _, keys, target_keys, chosen = v_optimal(run, target_file)
+    aimed, corpus, keys, target_keys, chosen = v_optimal(run, target_file)
     read = [
         TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in some])
         for some in (keys, target_keys)
@@ -351,6 +351,10 @@ def test_the_v_optimal_selection_is_the_librarys_towards_all_of_the_target(run: 
     assert facts["variance_before"] == pytest.approx(before)
     assert facts["variance"] == pytest.approx(before - expected.gains.sum())
     assert facts["certificate"] is None and "no certificate" in proof_sentence(facts)
+
+    publish_dataset(run.store, aimed.config, corpus.key, chosen.key)
+    card = Path(run.config.output, "dataset", "README.md").read_text(encoding="utf-8")
+    assert "what takes most off a language model's prediction variance on a target" in card
 
     again = v_optimal(run, target_file)[-1]
     target_file.write_text("summer\n")
