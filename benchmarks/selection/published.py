@@ -16,6 +16,7 @@ import torch
 from benchmarks.selection.measure import Measured, measure
 from benchmarks.selection.pools import first_blocks
 from fishersft.numerics import TokenBlocks, block_gain, updated_cholesky
+from fishersft.numerics.greedy import Picks
 from fishersft.numerics.reference import paper_greedy
 
 
@@ -84,9 +85,11 @@ def algorithm_2(blocks: Sequence[Any], picks: int, information: Information) -> 
 def dense_by_torch(pool: Callable[[], TokenBlocks], rounds: int) -> Measured:
     """The first rounds of `paper_greedy`, the project's reference (torch.linalg.slogdet)."""
     blocks = pool()
-    paper_greedy(first_blocks(blocks, 4), 1)
-    run, measured = measure(lambda: paper_greedy(blocks, rounds))
-    return replace(measured, picks=list(run.indices), facts={"evaluations": run.evaluations})
+    few = first_blocks(blocks, 4)
+    paper_greedy(few, Picks(few.lengths.numpy(), few.dim, 1))
+    picks = Picks(blocks.lengths.numpy(), blocks.dim, rounds)
+    _, measured = measure(lambda: paper_greedy(blocks, picks))
+    return replace(measured, picks=picks.indices, facts={"evaluations": picks.evaluations})
 
 
 def dense_by_numpy(pool: Callable[[], TokenBlocks], rounds: int) -> Measured:
