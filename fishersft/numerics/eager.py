@@ -44,7 +44,7 @@ def eager_greedy(
     One product of all vectors with p a pick, in float32 with a bound on its rounding; what may be the best within
     that is computed in float64, one by one, so that the lower index wins as in Algorithm 1.
 
-    Args: as of `lazy.lazy_greedy`, for which see too; no block has more than one token.
+    Args: as of `lazy.lazy_greedy`; no block has more than one token.
     Cost: 2 dim a vector and pick, bound by reading the vectors once a pick.
     Source: rank-one updates as in Chen, Zhang and Zhou (2018), "Fast greedy MAP inference for determinantal point
         process"; the intervals are this project's.
@@ -95,8 +95,9 @@ class _Leverages:
     """l_i = x_i^T A^-1 x_i of every block, with a bound on its rounding; 0 for blocks without a token.
 
     All in float32. With k picks since l_i was computed anew (as l0_i) it errs by at most some eps times
-    |x_i| sqrt(l0_i) (3 + 2 sqrt(k) + k): the products by eps |x_i| each, and as their squares add up to l0_i at
-    most, they themselves to sqrt(k l0_i); the k subtractions by eps l0_i each, and l0_i is at most |x_i|^2.
+    |x_i| sqrt(l0_i) (3 + 2 sqrt(k) + k): the products by eps |x_i| each, and as their squares add up to l0_i at most,
+    they themselves to sqrt(k l0_i); the k subtractions by eps l0_i each, and l0_i is at most |x_i|^2. A solve with L
+    may put a larger norm in the place of |x_i|; see `looks`.
     """
 
     def __init__(
@@ -143,12 +144,15 @@ class _Leverages:
 
     def _start_anew(self) -> None:
         factor = self._state.factor(torch.float32)
-        found = []
+        found, norms = [], []
+        weights = self._state.column_norms(torch.float32).square()
         for part in self._vectors.split(_CHUNK_ROWS, dim=1):
             whitened = part if self._state.is_identity else torch.linalg.solve_triangular(factor, part, upper=False)
-            found.append((whitened * self._scale).square().sum(0))
+            squares = (whitened * self._scale).square()
+            found.append(squares.sum(0))
+            norms.append((weights @ squares).sqrt())
         self._leverages = self._of_all(torch.cat(found))
-        self._units = self._norms * self._leverages.sqrt()
+        self._units = torch.maximum(self._norms, self._of_all(torch.cat(norms))) * self._leverages.sqrt()
         self._largest_unit = float(self._units.max())
         self._picks_since = 0
 

@@ -125,6 +125,10 @@ class LazySearch:
         threshold = self._look_at_the_highest(candidates, -np.inf, torch.float32)
         if len(self._contenders(candidates, threshold)) > 1:
             threshold = self._look_at_the_highest(candidates, threshold, torch.float64)
+        if not len(self._contenders(candidates, threshold)):
+            # two precisions that disagree by more than either allows for: the better one decides
+            self._upper[self._twins.original[candidates]] = np.inf
+            threshold = self._look_at_the_highest(candidates, -np.inf, torch.float64)
         if self._bound_is_due():
             self.update_bound()
         best, best_gain, best_score = -1, 0.0, -np.inf
@@ -133,6 +137,7 @@ class LazySearch:
             self._picks.evaluations += 1
             if self._picks.beats(gain / self._picks.weights[i], best_score):
                 best, best_gain, best_score = i, gain, gain / self._picks.weights[i]
+        assert best >= 0, "no candidate reaches the best gain that was seen"
         return best, best_gain
 
     def add(self, block: torch.Tensor) -> None:

@@ -4,10 +4,12 @@ log det(I + K) with K = X A^-1 X^T, by Cholesky in float32 or float64. There are
 W = X L^-T (dim^2 a token); or by catching up, K - C C^T with C = X P and P the columns since the last look (2 dim a
 token and column; see `state`). Which one costs less is known beforehand, block by block.
 
-Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. W and C err by
-some eps |X| in the Frobenius norm, as neither L^-1 nor P has a singular value above 1, so K errs by 2 eps |W| |X|
-(or |C| |X|), and by eps * side * (1 + tr K) in the product and the factor. Measured errors are well within the 4
-times that which is allowed for; where rounding leaves no factor, the interval is (0, infinity).
+Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. C errs by some
+eps |X| in the Frobenius norm, as P has no singular value above 1. W solves a triangle that is off by eps in every
+entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's columns; L^-1, without a singular
+value above 1 either, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|) (or 2 eps |C| |X|), and by
+eps * side * (1 + tr K) in the product and the factor. Measured errors are well within the 4 times that which is allowed
+for; where rounding leaves no factor, the interval is (0, infinity).
 """
 
 from __future__ import annotations
@@ -110,18 +112,22 @@ class GainLooks:
     ) -> None:
         rows = self._rows(members, dtype)
         if not np.isfinite(self._energies[members]).all():
-            energy = torch.segment_reduce(
+            energies = torch.segment_reduce(
                 rows.square().sum(1), "sum", lengths=torch.from_numpy(self._lengths[members]).to(rows.device)
             )
-            self._energies[members] = energy.double().cpu().numpy()
+            self._energies[members] = energies.double().cpu().numpy()
+        energy = self._energies[members]
         if not self._state.is_identity:
             rows = torch.linalg.solve_triangular(self._state.factor(dtype), rows.T, upper=False).T
         padded = self._padded(rows, members)
+        if not self._state.is_identity:
+            weighted = (padded * self._state.column_norms(dtype)).square_().sum((1, 2))
+            energy = np.maximum(energy, weighted.double().cpu().numpy())
         side_by_side = padded.shape[1] <= padded.shape[2]
         gram = padded @ padded.mT if side_by_side else padded.mT @ padded
         trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).double().cpu().numpy()
         eps = 4 * torch.finfo(dtype).eps
-        error = eps * (2 * np.sqrt(trace * self._energies[members]) + gram.shape[-1] * (1 + trace))
+        error = eps * (2 * np.sqrt(trace * energy) + gram.shape[-1] * (1 + trace))
         gains[at], errors[at] = _log_dets(gram), error
         if keep and side_by_side:
             self._remember(members, gram, error, gains[at])

@@ -70,6 +70,10 @@ class InformationState:
             self._factors[dtype] = self.cholesky.to(self._device, dtype)
         return self._factors[dtype]
 
+    def column_norms(self, dtype: torch.dtype) -> torch.Tensor:
+        """(dim,), on the device; the norms of L's columns, by which a solve with L errs."""
+        return self.factor(dtype).norm(dim=0)
+
     def _downdate(self, block: torch.Tensor) -> torch.Tensor:
         whitened = torch.linalg.solve_triangular(self.cholesky, block.T, upper=False)
         identity = torch.eye(len(block), dtype=torch.float64)

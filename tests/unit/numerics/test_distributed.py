@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_failing_process_ends_the_others_too(tmp_path: Path) -> None:
         assert "rank 1 was called with other arguments" in told[f"another budget {rank}"]
         assert "nothing to choose from" in told[f"no blocks at all {rank}"]
     assert told["breakdown 1"] == "OSError: the disk is gone"
-    assert "Timed out" in told["breakdown 0"]
+    assert re.search("timed out|timeout", told["breakdown 0"], re.IGNORECASE)  # gloo words it in more than one way
 
 
 def test_without_a_process_group_it_says_what_to_do() -> None:
