@@ -6,8 +6,8 @@ token and column; see `state`). Which one costs less is known beforehand, block 
 
 Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. C errs by some
 eps |X| in the Frobenius norm, as P has no singular value above 1. W solves a triangle that is off by eps in every
-entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's columns; L^-1, without a singular
-value above 1 either, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|) (or 2 eps |C| |X|), and by
+entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's columns; L^-1, without a
+singular value above 1 either, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|) (or 2 eps |C| |X|), and by
 eps * side * (1 + tr K) in the product and the factor. Measured errors are well within the 4 times that which is allowed
 for; where rounding leaves no factor, the interval is (0, infinity).
 """
@@ -52,12 +52,14 @@ class GainLooks:
         self._errors = np.zeros(len(blocks))
         self._known_at = np.full(len(blocks), -1, dtype=np.int64)  # at which column K was up to date
         self._grams = _GramCache(self._widths, device)
-        self._threads = _one_thread_each(torch.get_num_threads()) if device.type == "cpu" else None
+        self._workers = torch.get_num_threads()
+        self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and let torch share out its work again."""
         if self._threads is not None:
             self._threads.shutdown()
+            torch.set_num_threads(self._workers)
 
     def __call__(self, indices: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (n,) each, in nats, of the marginal gains of some blocks.
@@ -121,7 +123,7 @@ class GainLooks:
             rows = torch.linalg.solve_triangular(self._state.factor(dtype), rows.T, upper=False).T
         padded = self._padded(rows, members)
         if not self._state.is_identity:
-            weighted = (padded * self._state.column_norms(dtype)).square_().sum((1, 2))
+            weighted = padded.square().sum(1) @ self._state.column_norms(dtype).square()
             energy = np.maximum(energy, weighted.double().cpu().numpy())
         side_by_side = padded.shape[1] <= padded.shape[2]
         gram = padded @ padded.mT if side_by_side else padded.mT @ padded
@@ -241,7 +243,10 @@ def _padded_widths(lengths: np.ndarray) -> np.ndarray:
 
 
 def _one_thread_each(workers: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone: small products gain more from that than from sharing out each of them."""
+    """Threads that each compute alone: small products gain more from that than from sharing out each of them.
+
+    MKL knows one number of threads for all: it is 1 for the whole process until it is set again.
+    """
     started = Barrier(workers + 1)
 
     def start() -> None:
@@ -252,5 +257,4 @@ def _one_thread_each(workers: int) -> ThreadPoolExecutor:
     for _ in range(workers):
         executor.submit(start)
     started.wait()
-    torch.set_num_threads(workers)  # what threads that start later take over
     return executor

@@ -46,6 +46,7 @@ class InformationState:
         self._recent = torch.zeros(dim, 4 * self.window, device=device)
         self._first = 0  # the number of the first column in `_recent`
         self._factors: dict[torch.dtype, torch.Tensor] = {}
+        self._column_norms: torch.Tensor | None = None
         self.is_identity = bool((self.cholesky == torch.eye(dim, dtype=torch.float64)).all())
 
     def add(self, block: torch.Tensor) -> None:
@@ -57,6 +58,7 @@ class InformationState:
             self._append(self._downdate(block).to(self._device, torch.float32))
         self.cholesky = updated_cholesky(self.cholesky, block)
         self._factors.clear()
+        self._column_norms = None
         self.is_identity = self.is_identity and len(block) == 0
 
     def columns_since(self, column: int) -> torch.Tensor:
@@ -72,7 +74,9 @@ class InformationState:
 
     def column_norms(self, dtype: torch.dtype) -> torch.Tensor:
         """(dim,), on the device; the norms of L's columns, by which a solve with L errs."""
-        return self.factor(dtype).norm(dim=0)
+        if self._column_norms is None:
+            self._column_norms = self.cholesky.square().sum(0).sqrt().to(self._device)
+        return self._column_norms.to(dtype)
 
     def _downdate(self, block: torch.Tensor) -> torch.Tensor:
         whitened = torch.linalg.solve_triangular(self.cholesky, block.T, upper=False)

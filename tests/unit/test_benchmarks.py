@@ -13,6 +13,7 @@ from benchmarks.selection import competitors, growth, pools, published, table
 from benchmarks.selection.measure import in_fresh_process, measure
 from benchmarks.selection.table import Row
 from fishersft import select
+from fishersft.numerics.greedy import Picks
 from fishersft.numerics.reference import paper_greedy
 
 
@@ -31,7 +32,8 @@ def test_submodlib_makes_our_picks() -> None:
 
 def test_the_scans_that_are_timed_and_replayed_are_algorithm_2() -> None:
     blocks = pools.synthetic_blocks(60, 10, mean_tokens=4)
-    reference = paper_greedy(blocks, 12)
+    reference = Picks(blocks.lengths.numpy(), blocks.dim, 12)
+    paper_greedy(blocks, reference)
     arrays = [block.double().numpy() for block in blocks]
     expected = (list(reference.indices), reference.evaluations)
     assert published.algorithm_2(arrays, 12, published.DenseInformation(10)) == expected
