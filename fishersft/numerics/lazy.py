@@ -18,7 +18,10 @@ from fishersft.numerics.shortlist import Shortlist
 from fishersft.numerics.state import InformationState, one_blas_thread
 from fishersft.numerics.twins import Twins, fingerprints
 
-_FIRST_BATCH = 32  # stale blocks looked at together; twice as many each time that was not enough
+_FIRST_LOOKS = 16  # blocks looked at together; twice as many each time that was not enough
+_FIRST_BOUNDS = 48  # blocks whose bounds are brought down together, likewise
+_ONE_BY_ONE = 4  # so many contenders are told apart without another look at them together
+_SAMPLE_BLOCKS, _SAMPLE_TOKENS = 64, 8
 _BOUND_UPDATES = 200  # times in a run that the certificate is brought up to date
 
 
@@ -96,7 +99,7 @@ class LazySearch:
         self._blocks = blocks
         self._picks = picks
         self._regularization = regularization
-        self._state = InformationState(cholesky, device)
+        self._state = InformationState(cholesky, device, _sample(blocks))
         self._looks = GainLooks(blocks, self._state, regularization, device)
         self._twins = Twins(blocks, fingerprints(blocks))
         # all by kind: what is known of a block is known of its twins
@@ -123,7 +126,7 @@ class LazySearch:
             self._reopened = self._picks.required_left  # when the last of them is chosen, all others open
         candidates = self._twins.candidates(self._picks.open)
         threshold = self._look_at_the_highest(candidates, -np.inf, torch.float32)
-        if len(self._contenders(candidates, threshold)) > 1:
+        if len(self._contenders(candidates, threshold)) > _ONE_BY_ONE:
             threshold = self._look_at_the_highest(candidates, threshold, torch.float64)
         if not len(self._contenders(candidates, threshold)):
             # two precisions that disagree by more than either allows for: the better one decides
@@ -166,24 +169,34 @@ class LazySearch:
     def _look_at_the_highest(self, candidates: np.ndarray, threshold: float, dtype: torch.dtype) -> float:
         """Look at candidates until no bound of one not looked at reaches the best gain seen: the threshold."""
         self._look_number += 1
-        size = _FIRST_BATCH
+        looks, bounds = _FIRST_LOOKS, _FIRST_BOUNDS
         while True:
             contenders = self._contenders(candidates, threshold)
-            kinds = self._twins.original[contenders]
-            stale = self._looked_at[kinds] < self._look_number
-            if stale.any():
-                batch = self._highest(contenders[stale], size)
+            stale = contenders[self._looked_at[self._twins.original[contenders]] < self._look_number]
+            if len(stale):
+                batch = self._highest(stale, looks)
+                if self._looks.is_behind(self._twins.original[batch]).any():
+                    self._bring_down(stale, bounds)
+                    bounds *= 2
+                    continue
                 kinds = self._twins.original[batch]
-                self._lower[kinds], self._upper[kinds] = self._looks(batch, dtype)
+                self._lower[kinds], self._upper[kinds] = self._looks(kinds, dtype)
                 self._looked_at[kinds] = self._look_number
                 self._picks.evaluations += len(batch)
                 threshold = max(threshold, float((self._lower[kinds] / self._picks.weights[batch]).max()))
-                size *= 2
+                looks *= 2
             elif self._shortlist.others >= threshold and self._shortlist.others > -np.inf:
                 self._shortlist.lengthen()
                 self._refill()
             else:
                 return threshold
+
+    def _bring_down(self, stale: np.ndarray, size: int) -> None:
+        """Tighten the highest bounds of those that are behind."""
+        kinds = self._twins.original[stale]
+        behind = self._looks.is_behind(kinds)
+        kinds = self._twins.original[self._highest(stale[behind], size)]
+        self._upper[kinds] = self._looks.tightened(kinds, self._upper[kinds])
 
     def _contenders(self, candidates: np.ndarray, threshold: float) -> np.ndarray:
         """The candidates on the shortlist whose bound reaches the threshold, ascending."""
@@ -204,3 +217,10 @@ class LazySearch:
 
     def _refill(self) -> None:
         self._shortlist.refill(self._scores(np.arange(len(self._upper))), self._picks.open)
+
+
+def _sample(blocks: Blocks) -> torch.Tensor:
+    """A few tokens of some blocks all over the pool: (m, dim)."""
+    some = np.unique(np.linspace(0, len(blocks) - 1, _SAMPLE_BLOCKS).astype(np.int64)) if len(blocks) else []
+    tokens = [block[:: max(1, len(block) // _SAMPLE_TOKENS)][:_SAMPLE_TOKENS] for block in (blocks[i] for i in some)]
+    return torch.cat(tokens) if tokens else torch.empty(0, blocks.dim)

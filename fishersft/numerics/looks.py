@@ -1,15 +1,23 @@
-"""Looking at many token blocks at once: their marginal gains as intervals that allow for rounding.
+"""Looking at many token blocks at once: marginal gains as intervals that allow for rounding, or bounds at less cost.
 
-log det(I + K) with K = X A^-1 X^T, by Cholesky in float32 or float64. There are two ways to K: anew, as W W^T with
-W = X L^-T (dim^2 a token); or by catching up, K - C C^T with C = X P and P the columns since the last look (2 dim a
-token and column; see `state`). Which one costs less is known beforehand, block by block.
+A look computes log det(I + K) with K = X A^-1 X^T = W W^T, W = X L^-T, by Cholesky in float32 or float64: dim^2 a token
+for the solve, 2 tokens^2 dim for the product.
 
-Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. C errs by some
-eps |X| in the Frobenius norm, as P has no singular value above 1. W solves a triangle that is off by eps in every
-entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's columns; L^-1, without a
-singular value above 1 either, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|) (or 2 eps |C| |X|), and by
-eps * side * (1 + tr K) in the product and the factor. Measured errors are well within the 4 times that which is allowed
-for; where rounding leaves no factor, the interval is (0, infinity).
+A bound is brought down between two looks. Each pick makes A^-1 fall by P P^T (see `state`), so K falls by C C^T with
+C = X P. As log det is concave,
+
+    log det(I + K - C C^T) <= log det(I + K) - |R^-1 C|^2,  R R^T = I + K as it was at the last look,
+
+whatever columns of P are left out of C. The few that tell most make a bound that rules most blocks out: 2 dim a token
+and column.
+
+Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. W solves a triangle
+that is off by eps in every entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's
+columns; L^-1, without a singular value above 1, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|), and by
+eps * side * (1 + tr K) in the product and the factor. C errs by some eps |X| in the Frobenius norm, as P has no
+singular value above 1, R^-1 C by that and eps * side of itself; and (I + K)^-1 is at least its computed value divided
+by 1 + |dK|. Measured errors are well within the 4 times that which is allowed for; where rounding leaves no factor,
+the interval is (0, infinity).
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from threading import Barrier
 
 import numpy as np
@@ -25,14 +34,14 @@ import torch
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.state import InformationState
 
-_JOB_ELEMENTS = 1 << 19  # values of token blocks a thread takes at a time: 2 MiB in float32
+_JOB_ELEMENTS = 1 << 20  # values of token blocks a thread takes at a time: 4 MiB in float32
 _STRETCH = 4096  # blocks that are grouped by width together
 _TIE_WINDOW = 1e-8  # relative; wider than what `Picks.beats` calls a tie
-_TOO_ROUGH = 1e-3  # of a gain: errors that have added up to this are cleared by starting anew
+_ALLOWED = 4  # times the rounding that was measured
 
 
 class GainLooks:
-    """Marginal gains of blocks given the present state, cheaper for blocks that were looked at lately.
+    """Marginal gains of blocks given the present state, and bounds on them that need no look.
 
     Args:
         blocks: the pool.
@@ -50,8 +59,8 @@ class GainLooks:
         self._widths = _padded_widths(self._lengths)
         self._energies = np.full(len(blocks), np.nan)
         self._errors = np.zeros(len(blocks))
-        self._known_at = np.full(len(blocks), -1, dtype=np.int64)  # at which column K was up to date
-        self._grams = _GramCache(self._widths, device)
+        self._known_at = np.full(len(blocks), -1, dtype=np.int64)  # at which column the bound was up to date
+        self._roots = _RootCache(self._widths, device)
         self._workers = torch.get_num_threads()
         self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
 
@@ -64,101 +73,129 @@ class GainLooks:
     def __call__(self, indices: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds, (n,) each, in nats, of the marginal gains of some blocks.
 
-        float32 is the fast way, and remembers; float64 starts anew, and does not.
+        float32 is the fast way, and remembers what `tightened` needs (not of a whole pool); float64 does not.
         """
         gains, errors = np.empty(len(indices)), np.empty(len(indices))
         keep = dtype == torch.float32 and len(indices) < len(self._blocks)
-        stale = self._state.columns - self._known_at[indices]
-        slots = self._grams.slots[indices]
-        may_catch_up = (slots >= 0) & (stale <= self._state.window) & (dtype == torch.float32)
-        may_catch_up &= self._errors[indices] < np.inf
-        jobs: list[tuple[Callable[..., None], np.ndarray]] = []
-        for chosen, look in ((may_catch_up, self._catch_up), (~may_catch_up, self._look_anew)):
-            positions = np.flatnonzero(chosen)
-            # stretch by stretch, so that a look at a whole pool on disk reads it once and in order
-            for stretch in np.array_split(positions, 1 + len(positions) // _STRETCH):
-                jobs += [(look, at) for at in self._jobs(stretch, indices, stale)]
         if keep:
-            self._grams.reserve(indices[self._widths[indices] <= self._blocks.dim], self._outdated)
+            self._roots.reserve(indices[self._widths[indices] <= self._blocks.dim], self._outdated)
 
-        def work(job: tuple[Callable[..., None], np.ndarray]) -> None:
-            look, at = job
-            look(indices[at], at, gains, errors, dtype, keep)
+        def look(at: np.ndarray) -> None:
+            gains[at], errors[at] = self._look(indices[at], dtype, keep)
 
+        self._share_out(look, indices)
+        known = np.isfinite(gains) & np.isfinite(errors)
+        margin = np.where(known, errors + _TIE_WINDOW * gains, 0.0)
+        return np.where(known, gains - margin, 0.0), np.where(known, gains + margin, np.inf)
+
+    def is_behind(self, indices: np.ndarray) -> np.ndarray:
+        """(n,), bool; the blocks whose bounds `tightened` can bring down, at less than the cost of a look."""
+        behind = self._state.columns - self._known_at[indices]
+        return (self._roots.slots[indices] >= 0) & (behind > 0) & (behind <= self._state.window)
+
+    def tightened(self, indices: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """Upper bounds, (n,), in nats, of the marginal gains of blocks that are behind, from their bounds so far."""
+        falls = np.empty(len(indices))
+
+        def bound(at: np.ndarray) -> None:
+            falls[at] = self._fall(indices[at])
+
+        self._share_out(bound, indices)
+        self._known_at[indices] = self._state.columns
+        return np.maximum(bounds - falls, 0.0)
+
+    def _share_out(self, work: Callable[[np.ndarray], None], indices: np.ndarray) -> None:
+        """Calls `work` with positions in `indices`, some at a time, which differ between calls at the same time."""
+        jobs = list(self._jobs(indices))
         if self._threads is None or len(jobs) == 1:
             for job in jobs:
                 work(job)
         else:
             list(self._threads.map(work, jobs))
-        known = np.isfinite(gains) & np.isfinite(errors)
-        margin = np.where(known, errors + _TIE_WINDOW * gains, 0.0)
-        return np.where(known, gains - margin, 0.0), np.where(known, gains + margin, np.inf)
+
+    def _jobs(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """Positions in `indices`, ordered by width and by how far behind, in jobs of about equal size."""
+        # stretch by stretch, so that a look at a whole pool on disk reads it once and in order
+        for stretch in np.array_split(np.arange(len(indices)), 1 + len(indices) // _STRETCH):
+            members = indices[stretch]
+            order = np.lexsort((self._known_at[members], self._widths[members]))
+            elements = (self._lengths[members[order]] * self._blocks.dim).cumsum()
+            most = int(elements[-1]) if len(elements) else 0
+            number = max(min(self._workers, len(stretch)), -(-most // _JOB_ELEMENTS))
+            cuts = np.searchsorted(elements, most * np.arange(1, number) / number)
+            yield from (job for job in np.split(stretch[order], cuts) if len(job))
+
+    def _groups(self, members: np.ndarray) -> Iterator[tuple[slice, slice]]:
+        """Neighbours of one padded width: which of the members, and which of their rows."""
+        ends = np.concatenate([np.flatnonzero(np.diff(self._widths[members])) + 1, [len(members)]])
+        rows = np.concatenate([[0], self._lengths[members].cumsum()])
+        for start, end in pairwise([0, *ends.tolist()]):
+            yield slice(start, end), slice(int(rows[start]), int(rows[end]))
+
+    def _look(self, members: np.ndarray, dtype: torch.dtype, keep: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Gains, and what they may err by; members are ordered by width."""
+        gains, errors = np.empty(len(members)), np.empty(len(members))
+        rows = self._rows(members, dtype)
+        if not np.isfinite(self._energies[members]).all():
+            self._energies[members] = self._sums(rows.square().sum(1), members)
+        energies = self._energies[members]
+        if not self._state.is_identity:
+            rows = torch.linalg.solve_triangular(self._state.factor(dtype), rows.T, upper=False).T
+            weights = self._state.column_norms(dtype).square()
+            energies = np.maximum(energies, self._sums(rows.square() @ weights, members))
+        eps = _ALLOWED * torch.finfo(dtype).eps
+        for group, of_group in self._groups(members):
+            whitened = self._padded(rows[of_group], members[group])
+            side_by_side = whitened.shape[1] <= whitened.shape[2]
+            gram = whitened @ whitened.mT if side_by_side else whitened.mT @ whitened
+            trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).double().cpu().numpy()
+            errors[group] = eps * (2 * np.sqrt(trace * energies[group]) + gram.shape[-1] * (1 + trace))
+            gains[group], root = _log_dets(gram)
+            errors[group] += np.where(np.isinf(gains[group]), np.inf, 0.0)
+            if keep and side_by_side:
+                self._remember(members[group], root, errors[group])
+        return gains, errors
+
+    def _remember(self, members: np.ndarray, root: torch.Tensor, errors: np.ndarray) -> None:
+        identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
+        self._roots.write(members, torch.linalg.solve_triangular(root, identity, upper=False))
+        self._errors[members] = errors
+        self._known_at[members] = np.where(errors < 1, self._state.columns, -1 - self._state.window)
+
+    def _fall(self, members: np.ndarray) -> np.ndarray:
+        """What the bounds fall by at least, in nats, by the columns since they were last up to date."""
+        falls = np.empty(len(members))
+        rows = self._rows(members, torch.float32)
+        eps = _ALLOWED * torch.finfo(torch.float32).eps
+        for group, of_group in self._groups(members):
+            alike = members[group]
+            first = int(self._known_at[alike].min())
+            change = self._padded(rows[of_group] @ self._state.columns_since(first), alike)
+            self._forget_known(change, alike, first)
+            norms = torch.linalg.vector_norm(self._roots.read(alike) @ change, dim=(1, 2)).double().cpu().numpy()
+            rounding = eps * (np.sqrt(self._energies[alike]) + change.shape[1] * norms)
+            falls[group] = np.maximum(norms - rounding, 0.0) ** 2 / (1 + self._errors[alike])
+        return np.where(np.isfinite(falls), falls, 0.0)
+
+    def _forget_known(self, change: torch.Tensor, members: np.ndarray, first: int) -> None:
+        """Zero the columns of a change, (blocks, width, columns from `first` on), that a block's bound has already."""
+        known_at = self._known_at[members]
+        if (known_at > first).any():
+            columns = torch.arange(first, self._state.columns, device=change.device)
+            change *= (columns >= torch.from_numpy(known_at).to(columns)[:, None])[:, None, :]
 
     def _outdated(self, owners: np.ndarray) -> np.ndarray:
         return self._state.columns - self._known_at[owners] > self._state.window
 
-    def _jobs(self, chosen: np.ndarray, indices: np.ndarray, stale: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions in `indices` in groups of like width and staleness that a thread takes at a time."""
-        order = chosen[np.lexsort((stale[chosen], self._widths[indices[chosen]]))]
-        widths = self._widths[indices[order]]
-        for group in np.split(order, np.flatnonzero(np.diff(widths)) + 1) if len(order) else []:
-            width = int(self._widths[indices[group[0]]])
-            at_once = max(1, _JOB_ELEMENTS // (width * self._blocks.dim))
-            yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
-
     def _rows(self, members: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        return self._blocks.rows_of(members).to(self._device, dtype) * self._scale
+        rows = self._blocks.rows_of(members).to(self._device, dtype)
+        return rows if self._scale == 1 else rows * self._scale
 
-    def _look_anew(
-        self, members: np.ndarray, at: np.ndarray, gains: np.ndarray, errors: np.ndarray, dtype: torch.dtype, keep: bool
-    ) -> None:
-        rows = self._rows(members, dtype)
-        if not np.isfinite(self._energies[members]).all():
-            energies = torch.segment_reduce(
-                rows.square().sum(1), "sum", lengths=torch.from_numpy(self._lengths[members]).to(rows.device)
-            )
-            self._energies[members] = energies.double().cpu().numpy()
-        energy = self._energies[members]
-        if not self._state.is_identity:
-            rows = torch.linalg.solve_triangular(self._state.factor(dtype), rows.T, upper=False).T
-        padded = self._padded(rows, members)
-        if not self._state.is_identity:
-            weighted = padded.square().sum(1) @ self._state.column_norms(dtype).square()
-            energy = np.maximum(energy, weighted.double().cpu().numpy())
-        side_by_side = padded.shape[1] <= padded.shape[2]
-        gram = padded @ padded.mT if side_by_side else padded.mT @ padded
-        trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).double().cpu().numpy()
-        eps = 4 * torch.finfo(dtype).eps
-        error = eps * (2 * np.sqrt(trace * energy) + gram.shape[-1] * (1 + trace))
-        gains[at], errors[at] = _log_dets(gram), error
-        if keep and side_by_side:
-            self._remember(members, gram, error, gains[at])
-
-    def _catch_up(
-        self, members: np.ndarray, at: np.ndarray, gains: np.ndarray, errors: np.ndarray, dtype: torch.dtype, keep: bool
-    ) -> None:
-        known_at = self._known_at[members]
-        first = int(known_at.min())
-        gram = self._grams.read(members)
-        error = self._errors[members]
-        if first < self._state.columns:
-            change = self._rows(members, dtype) @ self._state.columns_since(first)
-            padded = self._padded(change, members)
-            if (known_at > first).any():
-                columns = torch.arange(first, self._state.columns, device=padded.device)
-                padded *= (columns >= torch.from_numpy(known_at).to(columns)[:, None])[:, None, :]
-            energy = padded.square().sum((1, 2)).double().cpu().numpy()
-            trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).double().cpu().numpy()
-            gram.baddbmm_(padded, padded.mT, alpha=-1)
-            eps = 4 * torch.finfo(dtype).eps
-            error = error + eps * (2 * np.sqrt(energy * self._energies[members]) + gram.shape[-1] * (trace + energy))
-        gains[at], errors[at] = _log_dets(gram), error
-        self._remember(members, gram, error, gains[at])
-
-    def _remember(self, members: np.ndarray, gram: torch.Tensor, error: np.ndarray, gains: np.ndarray) -> None:
-        self._grams.write(members, gram)
-        self._known_at[members] = self._state.columns
-        self._errors[members] = np.where(error <= _TOO_ROUGH * gains, error, np.inf)
+    def _sums(self, of_rows: torch.Tensor, members: np.ndarray) -> np.ndarray:
+        """(n,), float64; the sum over each member's rows."""
+        sums = np.concatenate([[0.0], of_rows.double().cpu().numpy().cumsum()])
+        ends = self._lengths[members].cumsum()
+        return sums[ends] - sums[ends - self._lengths[members]]
 
     def _padded(self, rows: torch.Tensor, members: np.ndarray) -> torch.Tensor:
         """(sum of tokens, k) rows as (blocks, width, k), with rows of zeros behind each block's own."""
@@ -168,34 +205,34 @@ class GainLooks:
             return rows.reshape(len(members), width, -1)
         starts = np.repeat(np.arange(len(members)) * width - (lengths.cumsum() - lengths), lengths)
         padded = rows.new_zeros(len(members) * width, rows.shape[1])
-        padded[torch.from_numpy(starts + np.arange(len(rows))).to(rows.device)] = rows
+        padded.index_copy_(0, torch.from_numpy(starts + np.arange(len(rows))).to(rows.device), rows)
         return padded.view(len(members), width, -1)
 
 
-class _GramCache:
-    """K of the blocks that were looked at lately: slots of equal size, taken over when outdated.
+class _RootCache:
+    """R^-1 of the blocks that were looked at lately: slots of equal size, taken over when outdated.
 
     Args:
         widths: (n,), int64; the padded number of tokens of each block.
-        device: where K is kept, in float32.
+        device: where R^-1 is kept, in float32.
 
     Attributes:
-        slots: (n,), int64; where a block's K is among those of its width; -1: nowhere.
+        slots: (n,), int64; where a block's R^-1 is among those of its width; -1: nowhere.
     """
 
     def __init__(self, widths: np.ndarray, device: torch.device) -> None:
         self.slots = np.full(len(widths), -1, dtype=np.int64)
         self._widths = widths
         self._device = device
-        self._grams: dict[int, torch.Tensor] = {}
+        self._roots: dict[int, torch.Tensor] = {}
         self._owners: dict[int, np.ndarray] = {}  # -1: free
 
     def reserve(self, members: np.ndarray, outdated: Callable[[np.ndarray], np.ndarray]) -> None:
         """Give every one of these blocks a slot."""
         for width in np.unique(self._widths[members]).tolist():
             alike = members[self._widths[members] == width]
-            if width not in self._grams:
-                self._grams[width] = torch.empty(0, width, width, device=self._device)
+            if width not in self._roots:
+                self._roots[width] = torch.empty(0, width, width, device=self._device)
                 self._owners[width] = np.empty(0, dtype=np.int64)
             owners = self._owners[width]
             if np.count_nonzero(owners < 0) < np.count_nonzero(self.slots[alike] < 0):
@@ -206,9 +243,9 @@ class _GramCache:
             new = alike[self.slots[alike] < 0]
             lacking = len(new) - np.count_nonzero(owners < 0)
             if lacking > 0:
-                grams = self._grams[width]
-                added = max(int(lacking), len(grams) // 2)
-                self._grams[width] = torch.cat([grams, grams.new_zeros(added, width, width)])
+                roots = self._roots[width]
+                added = max(int(lacking), len(roots) // 2)
+                self._roots[width] = torch.cat([roots, roots.new_zeros(added, width, width)])
                 self._owners[width] = owners = np.concatenate([owners, np.full(added, -1)])
             slots = np.flatnonzero(owners < 0)[: len(new)]
             owners[slots] = new
@@ -216,29 +253,28 @@ class _GramCache:
 
     def read(self, members: np.ndarray) -> torch.Tensor:
         """(blocks, width, width), a copy, of blocks of one width."""
-        return self._grams[int(self._widths[members[0]])][self._at(members)]
+        return self._roots[int(self._widths[members[0]])][self._at(members)]
 
-    def write(self, members: np.ndarray, grams: torch.Tensor) -> None:
-        """Keep K of blocks of one width that have a slot; several threads may write at once."""
-        self._grams[int(self._widths[members[0]])][self._at(members)] = grams
+    def write(self, members: np.ndarray, roots: torch.Tensor) -> None:
+        """Keep R^-1 of blocks of one width that have a slot; several threads may write at once."""
+        self._roots[int(self._widths[members[0]])][self._at(members)] = roots
 
     def _at(self, members: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(self.slots[members]).to(self._device)
 
 
-def _log_dets(gram: torch.Tensor) -> np.ndarray:
-    """(n,), float64, on the CPU; log det(I + K) of (n, side, side) matrices, infinity where there is no factor."""
-    shifted = gram.clone()
-    shifted.diagonal(dim1=-2, dim2=-1).add_(1)
-    factor, failed = torch.linalg.cholesky_ex(shifted)
+def _log_dets(gram: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+    """log det(I + K) of (n, side, side) K, (n,), float64, on the CPU, infinity where there is no factor; and R."""
+    gram.diagonal(dim1=-2, dim2=-1).add_(1)
+    factor, failed = torch.linalg.cholesky_ex(gram)
     log_dets = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).double()
-    return torch.where(failed == 0, log_dets, torch.inf).cpu().numpy()
+    return torch.where(failed == 0, log_dets, torch.inf).cpu().numpy(), factor
 
 
 def _padded_widths(lengths: np.ndarray) -> np.ndarray:
     """Tokens rounded up to one of four sizes between powers of two: blocks of like length are computed together."""
     exponents = np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
-    unit = np.maximum(1, 2 ** np.maximum(exponents - 2, 0) // 2)
+    unit = np.maximum(1, 2 ** np.maximum(exponents - 2, 0))
     return np.maximum(1, -(-lengths // unit) * unit)
 
 

@@ -10,6 +10,8 @@ from threadpoolctl import ThreadpoolController
 
 from fishersft.numerics.information import updated_cholesky
 
+_LEADING = 24  # columns of a pick that are kept: with 8 a third more blocks need a look, with all a bound costs as much
+
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
@@ -22,8 +24,8 @@ class InformationState:
     """A = L L^T as blocks are added, with the recent columns P for which A^-1 fell by P P^T.
 
     When a block X is added, A'^-1 = A^-1 - P P^T with P = L^-T W R^-1, W = L^-1 X^T and R^T R = I + W^T W. So what
-    a gain needs of another block, K = X A^-1 X^T, falls by C C^T with C = X P: a block that was looked at a few
-    picks ago is brought up to date by a product with the columns since, which is cheaper than starting anew.
+    a gain needs of another block, K = X A^-1 X^T, falls by C C^T with C = X P: see `looks` for what that bounds. P is
+    turned so that its leading columns take most from the tokens of a sample, and only those are kept.
 
     The factor is kept in float64 on the CPU, where small factorisations are fastest; the columns in float32 on
     the device that computes gains.
@@ -31,18 +33,21 @@ class InformationState:
     Args:
         cholesky: L at the start, (dim, dim), float64, lower triangular, A >= I.
         device: where `columns_since` and `factor` are wanted.
+        sample: (m, dim), tokens of the pool, to tell which columns lead; not needed where blocks are single tokens.
 
     Attributes:
         cholesky: L, (dim, dim), float64, on the CPU.
         columns: how many columns there have been.
+        window: beyond so many columns a new look is cheaper than a bound from the last one.
     """
 
-    def __init__(self, cholesky: torch.Tensor, device: torch.device) -> None:
+    def __init__(self, cholesky: torch.Tensor, device: torch.device, sample: torch.Tensor | None = None) -> None:
         self.cholesky = cholesky.cpu()
         self.columns = 0
         self._device = device
         dim = len(cholesky)
-        self.window = dim  # beyond so many columns starting anew is cheaper
+        self.window = max(_LEADING, dim // 2)
+        self._sample = torch.eye(dim) if sample is None else _unit_scaled(sample)
         self._recent = torch.zeros(dim, 4 * self.window, device=device)
         self._first = 0  # the number of the first column in `_recent`
         self._factors: dict[torch.dtype, torch.Tensor] = {}
@@ -51,11 +56,9 @@ class InformationState:
 
     def add(self, block: torch.Tensor) -> None:
         """Add X^T X for a block X, (tokens, dim), float64, on the CPU."""
-        if len(block) > self.window:
-            self.columns += len(block)  # more than is kept: all that was computed before is out of date
-            self._first = self.columns
-        elif len(block):
-            self._append(self._downdate(block).to(self._device, torch.float32))
+        if len(block):
+            root = block if len(block) <= len(self.cholesky) else torch.linalg.qr(block, mode="r").R
+            self._append(self._leading(self._downdate(root)).to(self._device, torch.float32))
         self.cholesky = updated_cholesky(self.cholesky, block)
         self._factors.clear()
         self._column_norms = None
@@ -85,6 +88,14 @@ class InformationState:
         columns = torch.linalg.solve_triangular(root, whitened, upper=True, left=False)
         return torch.linalg.solve_triangular(self.cholesky.T, columns, upper=True)
 
+    def _leading(self, columns: torch.Tensor) -> torch.Tensor:
+        """P Q with the orthonormal directions Q of P's columns that take most from the sample."""
+        if columns.shape[1] <= _LEADING:
+            return columns
+        seen = (self._sample @ columns.float()).double()
+        _, directions = torch.linalg.eigh(seen.T @ seen)
+        return columns @ directions[:, -_LEADING:]
+
     def _append(self, columns: torch.Tensor) -> None:
         width = columns.shape[1]
         kept = self.columns - self._first
@@ -95,3 +106,9 @@ class InformationState:
             kept -= forgotten
         self._recent[:, kept : kept + width] = columns
         self.columns += width
+
+
+def _unit_scaled(sample: torch.Tensor) -> torch.Tensor:
+    """In float32 on the CPU, the largest value 1."""
+    largest = float(sample.abs().max()) if len(sample) else 0.0
+    return (sample.cpu().double() / (largest or 1.0)).float()
