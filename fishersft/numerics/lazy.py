@@ -221,6 +221,6 @@ class LazySearch:
 
 def _sample(blocks: Blocks) -> torch.Tensor:
     """A few tokens of some blocks all over the pool: (m, dim)."""
-    some = np.unique(np.linspace(0, len(blocks) - 1, _SAMPLE_BLOCKS).astype(np.int64)) if len(blocks) else []
+    some = np.linspace(0, len(blocks) - 1, min(_SAMPLE_BLOCKS, len(blocks))).astype(np.int64)
     tokens = [block[:: max(1, len(block) // _SAMPLE_TOKENS)][:_SAMPLE_TOKENS] for block in (blocks[i] for i in some)]
     return torch.cat(tokens) if tokens else torch.empty(0, blocks.dim)
