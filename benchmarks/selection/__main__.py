@@ -1,7 +1,6 @@
 """One run, one table: `make bench-select`, or python -m benchmarks.selection.
 
 python -m benchmarks.selection --quick     # every row small, in a minute or two: does it work?
-python -m benchmarks.selection --replay    # count Algorithm 2's evaluations to the end instead of extrapolating
 """
 
 from __future__ import annotations
@@ -30,14 +29,13 @@ def main(
         "build/bench-select.md"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="Every row small and synthetic: a trial run.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Replay Algorithm 2's scan to count it: minutes.")] = False,
 ) -> None:
     """Time fishersft.select beside its competitors and print the table."""
     os.environ["OMP_WAIT_POLICY"] = "passive"  # read by every process that is started from here
     output.parent.mkdir(parents=True, exist_ok=True)
     sizes = rows.QUICK if quick else rows.FULL
     sections: dict[str, Callable[[], list[Row]]] = {
-        "Algorithms 1 and 2, as published": partial(rows.published_rows, sizes, str(STORE), replay),
+        "Algorithms 1 and 2, as published": partial(rows.published_rows, sizes, str(STORE)),
         "submodlib": partial(rows.submodlib_rows, sizes),
         "numpy, eager rank-one": partial(rows.eager_rows, sizes),
         "from disk": partial(rows.stored_rows, sizes, output.parent),

@@ -108,19 +108,6 @@ def replayed(pool: Callable[[], TokenBlocks], picks: int) -> Measured:
     return replace(measured, picks=run[0], facts={"evaluations": run[1]})
 
 
-def extrapolated_evaluations(sentences: int, rounds: int, evaluations: int, picks: int) -> int:
-    """Algorithm 2's evaluations in `picks` rounds, from those in its first ones.
-
-    Round 1 looks at every sentence; later rounds count as the mean of those that were run.
-
-    Example:
-        >>> extrapolated_evaluations(1000, rounds=3, evaluations=1200, picks=11)  # 1000, then 10 rounds of 100
-        2000
-    """
-    later = (evaluations - sentences) / (rounds - 1)
-    return round(sentences + later * (picks - 1))
-
-
 def naive_evaluations(sentences: int, picks: int) -> int:
     """Algorithm 1's evaluations: every sentence that is left, in every round.
 
