@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
+from fishersft.steps.embedding import EMBEDDING_THREADS
 from fishersft.steps.outcome import Outcome, RunResult
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
@@ -12,9 +18,14 @@ from tasks.logs import shorten_input_errors
 from tasks.ui import show_run
 
 shorten_input_errors()
+_RUNNER: ThreadPoolTaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(max_workers=EMBEDDING_THREADS)
 
 
-@flow(name="curate", flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}")
+@flow(
+    name="curate",
+    task_runner=_RUNNER,
+    flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
+)
 def curate(config: CurateConfig) -> RunResult:
     """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
 
@@ -26,7 +37,7 @@ def curate(config: CurateConfig) -> RunResult:
     model = tasks.prepare_model(config)
 
     shards = corpus.facts["shard_keys"]
-    embedded = [tasks.embed_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+    embedded = _all(tasks.embed_shard.submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1))
     embeddings = [outcome.key for outcome in embedded]
 
     towards = _embed_target(config) if config.selection.target is not None else []
@@ -78,5 +89,10 @@ def _embed_target(config: CurateConfig) -> list[Outcome]:
     """The target's corpus artifact, and the embeddings of its shards."""
     target = tasks.read_target(config)
     shards = target.facts["shard_keys"]
-    embedded = [tasks.embed_target_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
-    return [target, *embedded]
+    submit = tasks.embed_target_shard.submit
+    return [target, *_all(submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1))]
+
+
+def _all(submitted: Iterable[PrefectFuture[Outcome]]) -> list[Outcome]:
+    """The outcomes of tasks that run at the same time, in the order they were submitted."""
+    return [future.result() for future in list(submitted)]

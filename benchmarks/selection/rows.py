@@ -97,8 +97,8 @@ def published_rows(sizes: Sizes, store: str) -> list[Row]:
                 work, ours.seconds, "Algorithm 2, as published", each[best] * evaluations,
                 same_picks=f"{agreement(ours.picks, whole.picks)} (replayed)", memory=ours.memory,
                 rival_memory=dense[best].memory,
-                note=f"{timed}, times {evaluations:,} evaluations, counted by replaying its scan with gains by Cholesky "
-                f"factor. Ours: {ours.facts['evaluations']:,}.",
+                note=f"{timed}, times {evaluations:,} evaluations, counted by replaying its scan with gains by a "
+                f"Cholesky factor. Ours: {ours.facts['evaluations']:,}.",
             ),
             100,
         ),
