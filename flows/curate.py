@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
@@ -18,12 +17,11 @@ from tasks.logs import shorten_input_errors
 from tasks.ui import show_run
 
 shorten_input_errors()
-_RUNNER: ThreadPoolTaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(max_workers=EMBEDDING_THREADS)
 
 
 @flow(
     name="curate",
-    task_runner=_RUNNER,
+    task_runner=ThreadPoolTaskRunner(max_workers=EMBEDDING_THREADS),  # type: ignore[arg-type]  # it is one
     flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
 )
 def curate(config: CurateConfig) -> RunResult:
