@@ -5,10 +5,13 @@ column p since they were up to date (2 dim a vector and column; see `state`). Bo
 many columns there are, and reading the vectors is most of the cost.
 
 Rounding. All is in float32. With k columns since l_i was computed anew (as l0_i) it errs by at most some eps times
-u_i (3 + 2 sqrt(k) + k), u_i = |x_i| sqrt(l0_i): the products x_i^T p by eps |x_i| each, and as their squares add up to
-l0_i at most, they themselves to sqrt(k l0_i); the k sums and subtractions, in whatever order, by eps l0_i each, and
-l0_i is at most |x_i|^2. A solve with L may put a larger norm in the place of |x_i|; see `looks`. Measured errors are
-well within the 4 times that which is allowed for.
+u_i (3 + 2 sqrt(k) + k), u_i = |x_i| (sqrt(l0_i) + eps |x_i|). The products x_i^T p err by eps |x_i| each; as their
+squares add up to l0_i at most, they themselves add up to sqrt(k l0_i), and what they err by to k eps |x_i|. The k sums
+and subtractions, in whatever order, err by eps l0_i each, and l0_i is at most |x_i|^2. A solve with L may put a larger
+norm in the place of |x_i|; see `looks`. Measured errors are well within the 4 times that which is allowed for.
+
+The columns themselves are solutions with L in float64, and err by some |L| |L^-1| times its eps. As L^-1 has no
+singular value above 1, that is |L| at most: where A is so ill-conditioned, it takes the place of float32's eps.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ import torch
 
 from fishersft.numerics.state import InformationState
 
-_CHUNK_ELEMENTS = 1 << 20  # values of vectors worked on at a time: 4 MiB, so that their products stay in the caches
+_CHUNK_ELEMENTS = 1 << 21  # values of vectors worked on at a time: 8 MiB
 _ANEW_AFTER = 4  # times dim columns: by then rounding has added up
 _ALLOWED = 4 * torch.finfo(torch.float32).eps
+_ALLOWED_OF_COLUMNS = 4 * torch.finfo(torch.float64).eps
 
 
 class Leverages:
@@ -62,6 +66,11 @@ class Leverages:
         """Of the vectors."""
         return self._vectors.device
 
+    @property
+    def are_current(self) -> bool:
+        """Whether nothing was added since they were brought up to date."""
+        return self._known_at == self._state.columns
+
     def subset(self, members: torch.Tensor) -> Leverages:
         """Those of some vectors, (m,) int64, as they are now; the vectors are copied."""
         part = copy(self)
@@ -78,26 +87,28 @@ class Leverages:
             since = self._state.columns_since(self._known_at) * self._scale
             for start in range(0, len(self._vectors), self._chunk):
                 changes = self._vectors[start : start + self._chunk] @ since
-                self._values[start : start + self._chunk] -= changes.square_().sum(1)
+                self._values[start : start + self._chunk] -= torch.linalg.vecdot(changes, changes)
             self._known_at += columns
             self._columns_since_anew += columns
+            self._eps = max(_ALLOWED, _ALLOWED_OF_COLUMNS * float(self._state.cholesky.norm()))
 
     def start_anew(self) -> None:
         """Bring all up to date, and clear the rounding that has added up."""
-        self._known_at, self._columns_since_anew = self._state.columns, 0
+        self._known_at, self._columns_since_anew, self._eps = self._state.columns, 0, _ALLOWED
         if self._state.is_identity:
             self._values = self._norms.square()
-            self._units = self._values.clone()
+            self._units = self._values * (1 + _ALLOWED)
             return
         factor = self._state.factor(torch.float32)
-        weights = self._state.column_norms(torch.float32).square()
+        column_norms = self._state.column_norms(torch.float32)[:, None]
         found, norms = [], []
         for part in self._vectors.split(self._chunk):
-            squares = torch.linalg.solve_triangular(factor, part.T, upper=False).mul_(self._scale).square_()
-            found.append(squares.sum(0))
-            norms.append((weights @ squares).sqrt_())
+            whitened = torch.linalg.solve_triangular(factor, part.T, upper=False).mul_(self._scale)
+            found.append(whitened.square().sum(0))
+            norms.append(torch.linalg.vector_norm(whitened.mul_(column_norms), dim=0))
         self._values = torch.cat(found)
-        self._units = torch.maximum(self._norms, torch.cat(norms)) * self._values.sqrt()
+        largest = torch.maximum(self._norms, torch.cat(norms))
+        self._units = largest * (self._values.sqrt() + _ALLOWED * largest)
 
     def sharpen(self) -> bool:
         """Start anew, if that was not done lately; so often it costs a few times what catching up does."""
@@ -116,4 +127,4 @@ class Leverages:
 
     def _rounding(self) -> float:
         k = self._columns_since_anew
-        return _ALLOWED * (3 + 2 * math.sqrt(k) + k)
+        return self._eps * (3 + 2 * math.sqrt(k) + k)

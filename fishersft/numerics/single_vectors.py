@@ -14,7 +14,7 @@ from fishersft.numerics.information import scaled, vector_gains
 from fishersft.numerics.state import InformationState, one_blas_thread, torch_threads
 from fishersft.numerics.tiers import TIE_WINDOW, Tiers, reach
 
-_BOUND_UPDATES = 10  # times in a run that the certificate is brought up to date
+_BOUND_UPDATES = 20  # times in a run, at most, that the certificate is brought up to date
 _MANY = 64  # contenders; so many are rather copies of each other, or a sign of rounding
 
 
@@ -92,6 +92,7 @@ class _VectorSearch:
         self._tiers = Tiers(nonempty, vectors, self._state, 1 / math.sqrt(regularization), threads)
         self._reopened = True
         self._copied: np.ndarray | None = None  # (n,), of what is known to be a copy: the one before it; -1
+        self._bound_due = 0  # at so many picks, or as soon as all leverages are up to date
         self._bound = PrefixBound(picks.free_budget, picks.budget_unit, blocks.lengths.numpy())
         self._bound.value = math.inf if picks.upper_bound is None else picks.upper_bound
 
@@ -100,7 +101,7 @@ class _VectorSearch:
         before = self._tiers.evaluations
         contenders = self._contenders()
         self._picks.evaluations += self._tiers.evaluations - before + len(contenders)
-        if len(self._picks.indices) % max(1, self._picks.free_budget // _BOUND_UPDATES) == 0:
+        if self._tiers.are_current and len(self._picks.indices) >= self._bound_due:
             self.update_bound()
         vectors = scaled(self._blocks.rows_of(contenders), self._regularization).cpu()
         gains = vector_gains(self._state.cholesky, vectors)
@@ -124,6 +125,7 @@ class _VectorSearch:
         leverages[self._picks.indices] = 0.0
         self._bound.update(self._picks.gain, np.log1p(leverages) * (1 + TIE_WINDOW))
         self._picks.upper_bound = self._bound.value
+        self._bound_due = len(self._picks.indices) + max(1, self._picks.free_budget // _BOUND_UPDATES)
 
     def _contenders(self) -> np.ndarray:
         """The open blocks that may have the highest gain, ascending; of those known as copies the lowest index."""

@@ -62,6 +62,11 @@ class Tiers:
         """(m,), int64, ascending; the block numbers of the last tier."""
         return self._tiers[-1].members
 
+    @property
+    def are_current(self) -> bool:
+        """Whether all leverages are up to date, not only those of the last tier."""
+        return all(tier.leverages.are_current for tier in self._tiers)
+
     def intervals(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds on the leverages of the last tier, brought up to date: (m,) each, float32."""
         last = self._tiers[-1].leverages
