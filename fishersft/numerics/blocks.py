@@ -231,9 +231,9 @@ class TokenBlocks:
         """
         limit = min(_LARGEST, torch.finfo(self.dtype).max)
         for start, rows in self.chunks():
-            bad = ~(rows.abs() <= limit).all(dim=1)  # NaN compares as False
-            if bool(bad.any()):
-                row = start + int(bad.nonzero()[0])
+            low, high = rows.aminmax()
+            if not (low >= -limit and high <= limit):  # NaN compares as False
+                row = start + int((~(rows.abs() <= limit).all(dim=1)).nonzero()[0])
                 block, token = self._place(row)
                 raise InputError(
                     f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} (its token {token}); "
