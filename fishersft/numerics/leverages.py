@@ -56,6 +56,7 @@ class Leverages:
         for norms, part in zip(self._norms.split(self._chunk), vectors.split(self._chunk), strict=True):
             torch.linalg.vector_norm(part, dim=1, out=norms)
         self._norms *= scale
+        self._values = self._norms.square()
         self.start_anew()
 
     def __len__(self) -> int:
@@ -96,7 +97,7 @@ class Leverages:
         """Bring all up to date, and clear the rounding that has added up."""
         self._known_at, self._columns_since_anew, self._eps = self._state.columns, 0, _ALLOWED
         if self._state.is_identity:
-            self._values = self._norms.square()
+            torch.square(self._norms, out=self._values)
             self._units = self._values * (1 + _ALLOWED)
             return
         factor = self._state.factor(torch.float32)
