@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,10 @@ class Blocks(Protocol):
     @property
     def device(self) -> torch.device:
         """On which `rows_of` and `chunks` give them."""
+
+    @property
+    def memory_for_looks(self) -> float:
+        """Bytes that a selection may keep of what it computes from them, at most."""
 
     def __len__(self) -> int: ...
 
@@ -167,6 +172,11 @@ class TokenBlocks:
     def device(self) -> torch.device:
         """Of the values."""
         return self.values.device
+
+    @property
+    def memory_for_looks(self) -> float:
+        """No bound: a pool that is in memory needs none."""
+        return math.inf
 
     def to(self, device: torch.device | str) -> TokenBlocks:
         """The same blocks with their values on a device."""

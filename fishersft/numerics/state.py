@@ -93,6 +93,11 @@ class InformationState:
             self._column_norms = self.cholesky.square().sum(0).sqrt().to(self._device)
         return self._column_norms.to(dtype)
 
+    @property
+    def norm(self) -> float:
+        """|L|, in the Frobenius norm."""
+        return float(self.column_norms(torch.float64).norm())
+
     def _downdate(self, block: torch.Tensor) -> torch.Tensor:
         whitened = torch.linalg.solve_triangular(self.cholesky, block.T, upper=False)
         if len(block) == 1:
