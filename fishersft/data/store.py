@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 
+from fishersft.data.files import Files
 from fishersft.data.keys import digest_of, file_digest
 from fishersft.data.locations import display_name, remote_errors
 from fishersft.errors import InputError
@@ -59,6 +60,7 @@ class Manifest(BaseModel):
     seconds: float
     created: str
     code: str
+    sources: list[str] = []
 
 
 @dataclass
@@ -90,7 +92,10 @@ class Store:
     def __init__(self, url: str):
         self._fs, self._root = _filesystem(url)
         self._local = isinstance(self._fs, LocalFileSystem)
+        self.files = Files(url)
         self._verified: dict[str, Path] = {}
+        # Called with (kind, key, whether it was there) for each artifact that a step finds or makes here.
+        self.on_use: list[Callable[[str, str, bool], None]] = []
 
     def find(self, kind: str, key: str) -> Manifest | None:
         """The manifest of an artifact, or None where there is none.

@@ -59,11 +59,13 @@ def find_or_make(
     key = artifact_key(kind, version, params, inputs)
     found = store.find(kind, key)
     if found is not None:
-        return _outcome(found, hit=True)
+        return _outcome(store, found, hit=True)
     with store.publish(kind, key, {"version": version, **params}, inputs) as draft:
         make(draft)
-    return _outcome(store.get(kind, key), hit=False)
+    return _outcome(store, store.get(kind, key), hit=False)
 
 
-def _outcome(manifest: Manifest, hit: bool) -> Outcome:
+def _outcome(store: Store, manifest: Manifest, hit: bool) -> Outcome:
+    for tell in store.on_use:
+        tell(manifest.kind, manifest.key, hit)
     return Outcome(manifest.kind, manifest.key, hit, manifest.seconds, manifest.facts)
