@@ -22,6 +22,7 @@ _AGAIN = "then run again: finished artifacts are kept"
 # Answers below 500 that mean: the same request may do better next time.
 _TRANSIENT_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
 _TRANSIENT_CODES |= {"TooManyRequests", "XAmzContentSHA256Mismatch"}
+_EXISTING_CODES = {"PreconditionFailed", "ConditionalRequestConflict"}
 _CREDENTIAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _TRANSIENT_ERRORS = (
     ("aiohttp", "ClientError"),
@@ -94,6 +95,11 @@ def clear_storage_errors(what: str) -> Iterator[None]:
             f"the object store cannot be reached for {what}: {_reason(error)}; check credentials and endpoint (such "
             f"as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL) and the network, {_AGAIN}"
         ) from error
+
+
+def is_refused_as_existing(error: OSError) -> bool:
+    """Whether a write on the condition that there is no such file was refused because there is one."""
+    return isinstance(error, FileExistsError) or _answer(error)[0] in _EXISTING_CODES
 
 
 def _denied(what: str, error: PermissionError) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from fishersft.data.faults import DamagedTransfer, clear_storage_errors, with_patience
+from fishersft.data.faults import DamagedTransfer, clear_storage_errors, is_refused_as_existing, with_patience
 from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
@@ -91,9 +91,29 @@ class Files:
         """Writes a small file, whole or not at all."""
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
-                _write_local(self.local_path(name), lambda partial: partial.write_bytes(content))
+                _write_local(self.local_path(name), lambda partial: _write_bytes(partial, content))
         else:
             self._do(name, lambda: self._fs.pipe_file(self._path(name), content))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Writes a small file where there is none of that name; whether there was none.
+
+        A store that does not know conditional writes overwrites it.
+        """
+        if self.is_local:
+            with clear_storage_errors(self._shown(name)):
+                return _create_local(self.local_path(name), content)
+
+        def create() -> bool:
+            try:
+                self._fs.pipe_file(self._path(name), content, mode="create")
+            except OSError as error:
+                if not is_refused_as_existing(error):
+                    raise
+                return False
+            return True
+
+        return self._do(name, create)
 
     def upload(self, source: Path, name: str) -> None:
         """Copies a local file here, a large one in parts; every part is checked by the server on arrival.
@@ -103,7 +123,7 @@ class Files:
         """
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
-                _write_local(self.local_path(name), lambda partial: shutil.copyfile(source, partial))
+                _write_local(self.local_path(name), lambda partial: _copy(source, partial))
             return
         size = source.stat().st_size
         if hasattr(self._fs, "call_s3") and size > PART:
@@ -125,6 +145,7 @@ class Files:
         """
 
         def write(partial: Path) -> None:
+            # Not synced: who downloads compares digests before use.
             with partial.open("wb") as file:
                 _at_once(lambda start: fetch(file.fileno(), start, min(start + PART, size)), range(0, size, PART))
 
@@ -203,16 +224,41 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 
 def _write_local(target: Path, write: Callable[[Path], object]) -> None:
-    """A local file, on the disk before it has its name; `write` gets the path to write to."""
+    """A local file that has its name only when it is whole; `write` gets the path to write to."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+    partial = _partial(target)
     try:
         write(partial)
-        sync(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    sync(target.parent)
+
+
+def _create_local(target: Path, content: bytes) -> bool:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(target)
+    try:
+        _write_bytes(partial, content)
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    sync(path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    sync(target)
 
 
 def sync(path: Path) -> None:

@@ -78,7 +78,8 @@ def test_a_damaged_file_is_reported_with_artifact_file_and_remedy(tmp_path: Path
     publish(Store(str(tmp_path)))
     (file,) = tmp_path.rglob("rows.txt")
     file.unlink() if damage is None else file.write_text(damage)
-    with pytest.raises(InputError, match=rf"shard artifact {KEY}: file rows\.txt .* delete .* run again"):
+    remedy = r"`fishersft store verify --repair` .* run again"
+    with pytest.raises(InputError, match=rf"shard artifact {KEY}: file rows\.txt .* {remedy}"):
         Store(str(tmp_path)).fetch("shard", KEY)
 
 
