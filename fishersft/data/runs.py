@@ -30,7 +30,8 @@ GATHER_SECONDS = 1.0
 LIVE_FOR = timedelta(minutes=5)
 _FOLDER = ".runs/"
 _CLOCK = ".runs/clock"
-_RECORD = re.compile(r"\.runs/(\d{8}T\d{6}Z-[0-9a-f]{6})\.json")
+_ID = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{4}")
+_RECORD = re.compile(rf"\.runs/{_ID.pattern}\.json")
 
 State = Literal["running", "finished", "failed"]
 
@@ -74,7 +75,7 @@ class Run:
         self._began = time.monotonic()
         started = store_time(files)
         self._record = RunRecord(
-            id=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+            id=f"{started:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(2)}",
             name=name,
             state="running",
             host=socket.gethostname(),
@@ -173,6 +174,22 @@ def last_finished(store: Store, name: str) -> RunRecord | None:
         if run is not None and run.record.name == name and run.record.state == "finished":
             return run.record
     return None
+
+
+def finished_run(files: Files, run: str) -> RunRecord | None:
+    """The record of the run of that id; None where the text is no id of a run.
+
+    Raises:
+        InputError: there is no such run, or it has not finished.
+    """
+    if not _ID.fullmatch(run):
+        return None
+    for seen in read_runs(files):
+        if seen.record.id == run:
+            if seen.record.state != "finished":
+                raise InputError(f"run {run} has not finished: it is {seen.record.state}; name one that has")
+            return seen.record
+    raise InputError(f"no run {run} is on record; `fishersft store ls` lists them")
 
 
 def read_runs(files: Files, since: datetime | None = None) -> list[SeenRun]:
