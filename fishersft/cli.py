@@ -17,6 +17,7 @@ from fishersft import terminal
 from fishersft.config import CurateConfig
 from fishersft.config_files import commented_defaults, load_config
 from fishersft.errors import InputError
+from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
     from fishersft.data.runs import Run
@@ -28,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(store_app, name="store")
 CONDITIONS = "Conditions"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
