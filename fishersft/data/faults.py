@@ -20,8 +20,10 @@ FIRST_PAUSE = 0.3  # seconds, doubled after every try: at most 10 s of pauses in
 
 _AGAIN = "then run again: finished artifacts are kept"
 # Answers below 500 that mean: the same request may do better next time.
-_TRANSIENT_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
-_TRANSIENT_CODES |= {"TooManyRequests", "XAmzContentSHA256Mismatch"}
+_TRANSIENT_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "TooManyRequests"}
+# The request was damaged on its way.
+_TRANSIENT_CODES |= {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
+_TRANSIENT_CODES |= {"InvalidPart", "InvalidPartOrder", "MalformedXML"}
 _EXISTING_CODES = {"PreconditionFailed", "ConditionalRequestConflict"}
 _CREDENTIAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _TRANSIENT_ERRORS = (

@@ -22,6 +22,7 @@ from fishersft.errors import InputError
 
 PART = 16 << 20  # bytes; what is in memory at once is PART * PARTS_AT_ONCE
 PARTS_AT_ONCE = 4
+_UPLOADS = 3  # of a file that is not there whole afterwards, before that is an error
 
 Result = TypeVar("Result")
 # One layer retries, `with_patience`; botocore and s3fs would multiply its tries. Checksums are sent with every
@@ -119,23 +120,22 @@ class Files:
         """Copies a local file here, a large one in parts; every part is checked by the server on arrival.
 
         Raises:
-            InputError: what arrived has another size.
+            InputError: what arrived has another size, again and again.
         """
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
                 _write_local(self.local_path(name), lambda partial: _copy(source, partial))
             return
         size = source.stat().st_size
-        if hasattr(self._fs, "call_s3") and size > PART:
-            self._upload_parts(source, name, size)
-        else:
-            self._do(name, lambda: self._fs.put_file(str(source), self._path(name)))
-        arrived = self._do(name, lambda: self._fs.info(self._path(name)))["size"]
-        if arrived != size:
-            raise InputError(
-                f"{self._shown(name)} has {arrived} bytes after {size} were sent; does another program write there? "
-                "Run again"
-            )
+        for _ in range(_UPLOADS):
+            with suppress(FileNotFoundError):  # the store forgot an upload that had begun, or what it had
+                self._upload_remote(source, name, size)
+                if self._do(name, lambda: self._fs.info(self._path(name)))["size"] == size:
+                    return
+        raise InputError(
+            f"{self._shown(name)} has not its {size} bytes after {_UPLOADS} uploads; does another program write "
+            "there? Run again"
+        )
 
     def download(self, name: str, target: Path, size: int) -> None:
         """Copies a file of `size` bytes from here to a local file, a large one by ranges at once.
@@ -169,6 +169,12 @@ class Files:
         if len(content) != end - start:
             raise DamagedTransfer(f"{len(content)} bytes arrived instead of {end - start}")
         os.pwrite(file, content, start)
+
+    def _upload_remote(self, source: Path, name: str, size: int) -> None:
+        if hasattr(self._fs, "call_s3") and size > PART:
+            self._upload_parts(source, name, size)
+        else:
+            self._do(name, lambda: self._fs.put_file(str(source), self._path(name)))
 
     def _upload_parts(self, source: Path, name: str, size: int) -> None:
         bucket, key, _ = self._fs.split_path(self._path(name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+from fishersft.data.claims import claimed
 from fishersft.data.keys import artifact_key
 from fishersft.data.manifest import Manifest
 from fishersft.data.store import Draft, Store
@@ -66,9 +67,12 @@ def find_or_make(
     found = store.find(kind, key)
     if found is not None:
         return _outcome(store, found, hit=True)
-    with store.publish(kind, key, {"version": version, **params}, inputs, sources) as draft:
-        make(draft)
-    return _outcome(store, store.get(kind, key), hit=False)
+    with claimed(store.files, kind, key, lambda: store.find(kind, key) is not None):
+        found = store.find(kind, key)  # another may have made it meanwhile
+        if found is None:
+            with store.publish(kind, key, {"version": version, **params}, inputs, sources) as draft:
+                make(draft)
+    return _outcome(store, found or store.get(kind, key), hit=found is not None)
 
 
 def _outcome(store: Store, manifest: Manifest, hit: bool) -> Outcome:

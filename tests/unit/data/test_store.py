@@ -22,9 +22,11 @@ def publish(store: Store, text: str = "thou", kind: str = "shard", key: str = KE
         draft.facts["rows"] = 1
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "s3":
+        return Store(f"{request.getfixturevalue('bucket')}/store")
     return Store(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}/store")
 
 
