@@ -18,8 +18,10 @@ from fishersft import terminal
 from fishersft.config import CurateConfig
 from fishersft.config_files import commented_defaults, load_config
 from fishersft.errors import InputError
+from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
+    from fishersft.data.runs import Run
     from fishersft.steps.outcome import Outcome, RunResult
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(store_app, name="store")
 CONDITIONS = "Conditions"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
@@ -76,8 +79,13 @@ def curate(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     """Read the corpus and embed it, without Prefect."""
+    from fishersft.data.runs import recorded_run
+    from fishersft.steps.outcome import open_store
+
     settings = load_config(config, overrides or ())
-    corpus, embeddings = _embed(settings)
+    with recorded_run(open_store(settings.store), f"embed-{settings.name}") as run:
+        corpus, embeddings = _embed(settings)
+        run.note(corpus=corpus.key)
     terminal.print_outcomes([corpus, *embeddings])
     for outcome in embeddings:
         terminal.print_path("blocks", f"{settings.store.rstrip('/')}/embeddings/{outcome.key}")
@@ -285,6 +293,14 @@ def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Ou
 
 
 def _select_from_corpus(settings: CurateConfig) -> None:
+    from fishersft.data.runs import recorded_run
+    from fishersft.steps.outcome import open_store
+
+    with recorded_run(open_store(settings.store), f"select-{settings.name}") as run:
+        _embed_and_select(settings, run)
+
+
+def _embed_and_select(settings: CurateConfig, run: Run) -> None:
     from fishersft.steps.outcome import open_store
     from fishersft.steps.publishing import output_folder, publish_dataset
     from fishersft.steps.selection import select_informative
@@ -300,6 +316,7 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     with terminal.progress_bars() as progress:
         on_progress = terminal.bar(progress, "selecting")
         selection = select_informative(store, settings, corpus.key, keys, target, on_progress)
+    run.note(corpus=corpus.key, selection=selection.key)
     publish_dataset(store, settings, corpus.key, selection.key)
     terminal.print_outcomes([*made, selection])
     terminal.print_selection(selection.facts)

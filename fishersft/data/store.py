@@ -10,55 +10,27 @@ Two writers of the same key never mix their files, because each manifest points 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import shutil
-import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
+from pydantic import ValidationError
 
+from fishersft.data.drafts import draft_folder, put_draft
+from fishersft.data.faults import clear_storage_errors
+from fishersft.data.files import Files
 from fishersft.data.keys import digest_of, file_digest
-from fishersft.data.locations import display_name, remote_errors
+from fishersft.data.manifest import MANIFEST_FORMAT, DamagedManifest, FileEntry, Manifest, is_whole, manifest_bytes
 from fishersft.errors import InputError
 
-MANIFEST_FORMAT = 1
-
-
-class FileEntry(BaseModel):
-    """A file of an artifact: its name below the artifact's folder, its size in bytes and its sha256."""
-
-    name: str
-    size: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What an artifact is, what it was made from and which files it has."""
-
-    format: int = MANIFEST_FORMAT
-    kind: str
-    key: str
-    params: dict[str, Any]
-    inputs: dict[str, Any]
-    facts: dict[str, Any]
-    content: str
-    files: list[FileEntry]
-    seconds: float
-    created: str
-    code: str
+_READS = 3  # of a remote file that is damaged, before that is an error
 
 
 @dataclass
@@ -88,9 +60,10 @@ class Store:
     """
 
     def __init__(self, url: str):
-        self._fs, self._root = _filesystem(url)
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self.files = Files(url)
         self._verified: dict[str, Path] = {}
+        # Called with (kind, key, whether it was there) for each artifact that a step finds or makes here.
+        self.on_use: list[Callable[[str, str, bool], None]] = []
 
     def find(self, kind: str, key: str) -> Manifest | None:
         """The manifest of an artifact, or None where there is none.
@@ -98,25 +71,19 @@ class Store:
         Raises:
             InputError: the manifest is not readable, or of a newer format than this version knows.
         """
-        path = self._path(kind, key, "manifest.json")
+        name = f"{kind}/{key}/manifest.json"
         try:
-            with clear_storage_errors(f"{kind} artifact {key}"):
-                text = self._fs.cat_file(path)
+            text = self._read_whole(name)
         except FileNotFoundError:
             return None
-        try:
-            manifest = Manifest.model_validate_json(text)
-        except ValidationError as error:
-            raise InputError(
-                f"{kind} artifact {key}: its manifest {path} is not a manifest of FisherSFT ({error.error_count()} "
-                "faults); delete that file and run again to make the artifact anew"
-            ) from error
-        if manifest.format > MANIFEST_FORMAT:
-            raise InputError(
-                f"{kind} artifact {key} was written by a newer FisherSFT (manifest format {manifest.format}, this "
-                f"version reads up to {MANIFEST_FORMAT}); upgrade fishersft, or use another store"
-            )
-        return manifest
+        _check_format(f"{kind} artifact {key}", text)
+        if is_whole(text):
+            with suppress(ValidationError):
+                return Manifest.model_validate_json(text)
+        raise DamagedManifest(
+            f"{kind} artifact {key}: its manifest {name} is not a manifest of FisherSFT, or damaged; "
+            "`fishersft store verify --repair` takes it away, then run again to make the artifact anew"
+        )
 
     def get(self, kind: str, key: str) -> Manifest:
         """The manifest of an artifact that must be there.
@@ -126,7 +93,7 @@ class Store:
         """
         manifest = self.find(kind, key)
         if manifest is None:
-            raise InputError(f"no {kind} artifact {key} in the store {self._root}; run the step that makes it")
+            raise InputError(f"no {kind} artifact {key} in the store {self.files.shown}; run the step that makes it")
         return manifest
 
     def fetch(self, kind: str, key: str) -> Path:
@@ -139,48 +106,43 @@ class Store:
         done = self._verified.get(manifest.content)
         if done is not None and done.is_dir():
             return done
-        source = self._path(kind, key, manifest.content)
-        folder = Path(source) if self._local else _cache_folder() / manifest.content
+        source = f"{kind}/{key}/{manifest.content}"
+        folder = self.files.local_path(source) if self.files.is_local else _cache_folder() / manifest.content
         for entry in manifest.files:
-            local = folder / entry.name
-            if not self._local and not _matches(local, entry):
-                self._download(f"{source}/{entry.name}", local)
-            if not _matches(local, entry):
+            if not self._is_there(f"{source}/{entry.name}", folder / entry.name, entry):
                 raise InputError(
                     f"{kind} artifact {key}: file {entry.name} is missing or does not match its manifest (expected "
-                    f"{entry.size} bytes, sha256 {entry.sha256[:12]}…); delete {self._path(kind, key)} and run "
-                    "again to make it anew"
+                    f"{entry.size} bytes, sha256 {entry.sha256[:12]}…); `fishersft store verify --repair` takes the "
+                    "artifact away, then run again to make it anew"
                 )
         self._verified[manifest.content] = folder
         return folder
 
     @contextmanager
-    def publish(self, kind: str, key: str, params: dict[str, Any], inputs: dict[str, Any]) -> Iterator[Draft]:
+    def publish(
+        self, kind: str, key: str, params: dict[str, Any], inputs: dict[str, Any], sources: Sequence[str] = ()
+    ) -> Iterator[Draft]:
         """Makes an artifact: yields a draft to write into; leaving the block without error publishes it.
 
-        Raises:
-            InputError: the disk is full.
-        """
-        scratch = Path(self._root, ".drafts") if self._local else Path(tempfile.gettempdir())
-        folder = scratch / f"{kind}-{uuid.uuid4().hex}"
-        with clear_storage_errors(f"{kind} artifact {key}"):
-            yield from self._publish(folder, kind, key, params, inputs)
+        Args:
+            sources: the artifacts that it is made from, each as "kind/key".
 
-    def _publish(
-        self, folder: Path, kind: str, key: str, params: dict[str, Any], inputs: dict[str, Any]
-    ) -> Iterator[Draft]:
-        try:
-            folder.mkdir(parents=True)
+        Raises:
+            InputError: the disk is full, or the store fails.
+        """
+        drafts = self.files.local_path(".drafts") if self.files.is_local else _cache_folder() / "drafts"
+        with clear_storage_errors(f"{kind} artifact {key}"), draft_folder(drafts, kind) as folder:
             draft = Draft(folder, self._checkpoint(kind, key))
             yield draft
             files = _entries(folder)
             content = digest_of([entry.model_dump() for entry in files])[:32]
-            self._put_files(folder, self._path(kind, key, content), files)
+            self._put_files(folder, f"{kind}/{key}/{content}", files)
             manifest = Manifest(
                 kind=kind,
                 key=key,
                 params=params,
                 inputs=inputs,
+                sources=sorted(set(sources)),
                 facts=draft.facts,
                 content=content,
                 files=files,
@@ -188,54 +150,40 @@ class Store:
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 code=f"fishersft {package_version('fishersft')}",
             )
-            self._put_bytes(self._path(kind, key, "manifest.json"), manifest.model_dump_json(indent=1).encode())
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.files.write(f"{kind}/{key}/manifest.json", manifest_bytes(manifest))
+
+    def _read_whole(self, name: str) -> bytes:
+        """A manifest's bytes, read again where they are damaged: that may have happened on the way."""
+        for _ in range(_READS - 1):
+            content = self.files.read(name)
+            if is_whole(content):
+                return content
+        return self.files.read(name)
+
+    def _is_there(self, name: str, local: Path, entry: FileEntry) -> bool:
+        """Whether the file is on this machine as its manifest says, downloaded where need be."""
+        if self.files.is_local or _matches(local, entry):
+            return _matches(local, entry)
+        for _ in range(_READS):
+            try:
+                self.files.download(name, local, entry.size)
+            except FileNotFoundError:
+                return False
+            if _matches(local, entry):
+                return True
+        local.unlink()
+        return False
 
     def _checkpoint(self, kind: str, key: str) -> Path:
-        folder = Path(self._root, ".checkpoints") if self._local else _cache_folder() / "checkpoints"
+        folder = self.files.local_path(".checkpoints") if self.files.is_local else _cache_folder() / "checkpoints"
         return folder / f"{kind}-{key}.json"
 
-    def _path(self, *parts: str) -> str:
-        return "/".join((self._root, *parts))
-
     def _put_files(self, folder: Path, target: str, files: list[FileEntry]) -> None:
-        if self._local:
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                folder.rename(target)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                # Files of the same content are there, from another writer or a publication cut short: refresh them.
-                for entry in files:
-                    Path(target, entry.name).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(folder / entry.name, Path(target, entry.name))
+        if self.files.is_local:
+            put_draft(folder, self.files.local_path(target))
             return
         for entry in files:
-            self._fs.put_file(str(folder / entry.name), f"{target}/{entry.name}")
-
-    def _put_bytes(self, target: str, content: bytes) -> None:
-        if not self._local:
-            self._fs.pipe_file(target, content)
-            return
-        temporary = Path(f"{target}.{uuid.uuid4().hex}")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-
-    def _download(self, source: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
-        try:
-            self._fs.get_file(source, str(partial))
-            partial.replace(target)
-        except FileNotFoundError:
-            return  # fetch reports the file as missing
-        finally:
-            partial.unlink(missing_ok=True)
+            self.files.upload(folder / entry.name, f"{target}/{entry.name}")
 
 
 def put_folder(folder: Path, url: str) -> None:
@@ -246,60 +194,29 @@ def put_folder(folder: Path, url: str) -> None:
     Raises:
         InputError: the disk is full, or the place is not a folder.
     """
-    fs, root = _filesystem(url)
+    files = Files(url)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    listing = f"{root}/.fishersft.json"
-    with clear_storage_errors(display_name(url)):
-        before = json.loads(fs.cat_file(listing)) if fs.exists(listing) else []
-        for name in names:
-            target = f"{root}/{name}"
-            fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-            fs.put_file(str(folder / name), target)
-        for name in sorted(set(before) - set(names)):
-            if fs.exists(f"{root}/{name}"):
-                fs.rm_file(f"{root}/{name}")
-        fs.pipe_file(listing, json.dumps(names).encode())
-
-
-@contextmanager
-def clear_storage_errors(what: str) -> Iterator[None]:
-    """Turns what a user can mend while `what` is read or written into one clear error.
-
-    Raises:
-        InputError: the disk is full, access is denied, a file is where a folder should be, or an object store
-            cannot be reached.
-    """
     try:
-        yield
-    except PermissionError as error:
-        raise InputError(f"access denied for {what}: {error}; check its permissions, or your credentials") from error
-    except (NotADirectoryError, FileExistsError) as error:
-        raise InputError(f"cannot write {what}: {error.filename} is a file, not a folder; choose another") from error
-    except (OSError, SafetensorError) as error:
-        # safetensors tells the errno in its text alone
-        if getattr(error, "errno", None) != errno.ENOSPC and f"os error {errno.ENOSPC}" not in str(error):
-            raise
-        raise InputError(
-            f"no space left on the disk while writing {what}; free some space, or choose another store and output, "
-            "then run again: finished artifacts are kept"
-        ) from error
-    except remote_errors() as error:
-        raise InputError(
-            f"the object store cannot be reached for {what}: {error}; check credentials and endpoint (such as "
-            "AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL) and the network, then run again: finished artifacts are kept"
-        ) from error
+        before = json.loads(files.read(".fishersft.json"))
+    except FileNotFoundError:
+        before = []
+    for name in names:
+        files.upload(folder / name, name)
+    files.remove(sorted(set(before) - set(names)))
+    files.write(".fishersft.json", json.dumps(names).encode())
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def _check_format(what: str, manifest: bytes) -> None:
     try:
-        fs, root = fsspec.core.url_to_fs(url)
-    except ValueError as error:
+        said = json.loads(manifest)
+    except ValueError:
+        return
+    found = said.get("format") if isinstance(said, dict) else None
+    if isinstance(found, int) and found > MANIFEST_FORMAT:
         raise InputError(
-            f"{display_name(url)}: expected a folder or a URL such as s3://bucket/prefix: {error}"
-        ) from error
-    except ImportError as error:
-        raise InputError(f"{display_name(url)}: {error}; for s3:// pip install 'fishersft[s3]'") from error
-    return fs, str(root).rstrip("/")
+            f"{what} was written by a newer FisherSFT (manifest format {found}, this version reads up to "
+            f"{MANIFEST_FORMAT}); upgrade fishersft, or use another store"
+        )
 
 
 def _entries(folder: Path) -> list[FileEntry]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fishersft.config import CurateConfig
-from fishersft.data.store import Manifest, Store
+from fishersft.data.manifest import Manifest
+from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import CorpusIndex, shard_examples, shard_rows

@@ -111,7 +111,8 @@ def _save_corpus(store: Store, config: CurateConfig, split: Pool, started: float
         draft.started = started
         draft.facts.update(index.counts, shard_keys=shards)
 
-    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write)
+    sources = [f"shard/{key}" for key in (*shards, held_out)]
+    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write, sources)
 
 
 def _save_shard(store: Store, rows: Sequence[PoolRow]) -> str:

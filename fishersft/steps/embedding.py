@@ -62,7 +62,9 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
     if weighted:  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
-    return find_or_make(store, "embeddings", EMBEDDING_VERSION, params, inputs, write)
+    return find_or_make(
+        store, "embeddings", EMBEDDING_VERSION, params, inputs, write, [f"shard/{shard}", *model.sources]
+    )
 
 
 def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, int]:

@@ -51,7 +51,9 @@ def measure_likelihood(
 
     params = {**tokenising_params(model, config), "dtype": config.model.dtype}
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
-    return find_or_make(store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write)
+    return find_or_make(
+        store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write, [f"corpus/{corpus}", *model.sources]
+    )
 
 
 def complete_prompts(
@@ -97,7 +99,8 @@ def complete_prompts(
         "tokenizer": base.fingerprint,
         "examples": examples_digest(examples),
     }
-    return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write)
+    sources = [f"corpus/{corpus}", *model.sources, *base.sources]
+    return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write, sources)
 
 
 def judge_config(config: CurateConfig) -> ModelConfig:
@@ -140,7 +143,8 @@ def judge_completions(
 
     params = {"task": config.evaluation.task, "dtype": settings.dtype}
     inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
-    return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write)
+    sources = [f"generations/{generations}", f"generations/{other}", *judge.sources]
+    return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write, sources)
 
 
 def _held_out(store: Store, config: CurateConfig, corpus: str) -> list[Example]:

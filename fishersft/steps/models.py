@@ -35,11 +35,13 @@ class PreparedModel:
         folder: on this machine.
         fingerprint: determines the weights and the tokenizer.
         context: the most tokens it takes at once.
+        sources: the artifact that it is, as "kind/key"; none where it is a folder of the user's.
     """
 
     folder: Path
     fingerprint: str
     context: int
+    sources: tuple[str, ...] = ()
 
 
 def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
@@ -59,7 +61,7 @@ def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
 
     outcome = find_or_make(store, "model", CONVERSION_VERSION, {"from": "gguf"}, {"gguf": source.fingerprint}, convert)
     folder = store.fetch("model", outcome.key)
-    return PreparedModel(folder, outcome.key, _context_length(folder, config))
+    return PreparedModel(folder, outcome.key, _context_length(folder, config), (f"model/{outcome.key}",))
 
 
 def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> PreparedModel:
@@ -67,7 +69,7 @@ def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> P
     if trained is None:
         return prepare_model(store, config)
     folder = store.fetch("fine-tuned-model", trained)
-    return PreparedModel(folder, trained, _context_length(folder, config))
+    return PreparedModel(folder, trained, _context_length(folder, config), (f"fine-tuned-model/{trained}",))
 
 
 def most_tokens(model: PreparedModel, config: ModelConfig) -> int:

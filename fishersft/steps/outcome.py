@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+from fishersft.data.claims import claimed
 from fishersft.data.keys import artifact_key
-from fishersft.data.store import Draft, Manifest, Store
+from fishersft.data.manifest import Manifest
+from fishersft.data.store import Draft, Store
 
 
 class OnProgress(Protocol):
@@ -54,16 +56,26 @@ def find_or_make(
     params: dict[str, Any],
     inputs: dict[str, Any],
     make: Callable[[Draft], None],
+    sources: Sequence[str] = (),
 ) -> Outcome:
-    """The artifact that `params` and `inputs` determine: found in the store, or made and published there."""
+    """The artifact that `params` and `inputs` determine: found in the store, or made and published there.
+
+    Args:
+        sources: the artifacts that `make` reads, each as "kind/key", for who asks what came from what.
+    """
     key = artifact_key(kind, version, params, inputs)
     found = store.find(kind, key)
     if found is not None:
-        return _outcome(found, hit=True)
-    with store.publish(kind, key, {"version": version, **params}, inputs) as draft:
-        make(draft)
-    return _outcome(store.get(kind, key), hit=False)
+        return _outcome(store, found, hit=True)
+    with claimed(store.files, kind, key, lambda: store.find(kind, key) is not None):
+        found = store.find(kind, key)  # another may have made it meanwhile
+        if found is None:
+            with store.publish(kind, key, {"version": version, **params}, inputs, sources) as draft:
+                make(draft)
+    return _outcome(store, found or store.get(kind, key), hit=found is not None)
 
 
-def _outcome(manifest: Manifest, hit: bool) -> Outcome:
+def _outcome(store: Store, manifest: Manifest, hit: bool) -> Outcome:
+    for tell in store.on_use:
+        tell(manifest.kind, manifest.key, hit)
     return Outcome(manifest.kind, manifest.key, hit, manifest.seconds, manifest.facts)

@@ -9,7 +9,8 @@ from pathlib import Path
 from fishersft.config import CurateConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
-from fishersft.data.store import Store, clear_storage_errors, put_folder
+from fishersft.data.faults import clear_storage_errors
+from fishersft.data.store import Store, put_folder
 from fishersft.steps.corpus import load_index
 from fishersft.steps.picks import load_picks, picked_rows
 

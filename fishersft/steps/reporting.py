@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.examples import Conversation, Example, PromptCompletion
 from fishersft.data.locations import display_name
-from fishersft.data.store import Draft, Manifest, Store
+from fishersft.data.manifest import Manifest
+from fishersft.data.store import Draft, Store
 from fishersft.reporting.summary import (
     ChosenRow,
     Comparison,
@@ -64,6 +65,19 @@ class RunKeys:
     judgements_uniform: str
     judgements_base: str
 
+    def artifacts(self) -> list[str]:
+        """All of them as "kind/key"; of a base model that is a folder of the user's, there is none."""
+        kinds: list[tuple[str, Sequence[str | None]]] = [
+            ("corpus", [self.corpus, self.target]),
+            ("embeddings", [*self.embeddings, *self.target_embeddings]),
+            ("selection", [self.selection, self.uniform_selection]),
+            ("fine-tuned-model", [self.trained, self.uniform_trained]),
+            ("evaluation", self.evaluations),
+            ("generations", self.generations),
+            ("judgements", [self.judgements_uniform, self.judgements_base]),
+        ]
+        return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
+
 
 def method_of(config: CurateConfig) -> str:
     """What the run's own selection is called beside the uniform one."""
@@ -88,6 +102,7 @@ def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
         {"config": shown_config, "versions": _versions()},
         asdict(keys),
         write,
+        keys.artifacts(),
     )
 
 

@@ -174,4 +174,8 @@ def _save_selection(
         )
 
     inputs = {"shards": shards, "embeddings": list(embeddings), **further_inputs}
-    return find_or_make(store, "selection", version, params, inputs, write)
+    read = [*embeddings, *further_inputs.get("target", ())]
+    sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in read)]
+    if config.selection.extends is not None:
+        sources.append(f"selection/{config.selection.extends}")
+    return find_or_make(store, "selection", version, params, inputs, write, sources)

@@ -67,4 +67,5 @@ def finetune_on(
         "seed": config.seed,
     }
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
-    return find_or_make(store, "fine-tuned-model", FINETUNING_VERSION, params, inputs, write)
+    sources = [f"selection/{selection}", *model.sources]
+    return find_or_make(store, "fine-tuned-model", FINETUNING_VERSION, params, inputs, write, sources)

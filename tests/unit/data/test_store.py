@@ -22,9 +22,11 @@ def publish(store: Store, text: str = "thou", kind: str = "shard", key: str = KE
         draft.facts["rows"] = 1
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "s3":
+        return Store(f"{request.getfixturevalue('bucket')}/store")
     return Store(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}/store")
 
 
@@ -78,7 +80,8 @@ def test_a_damaged_file_is_reported_with_artifact_file_and_remedy(tmp_path: Path
     publish(Store(str(tmp_path)))
     (file,) = tmp_path.rglob("rows.txt")
     file.unlink() if damage is None else file.write_text(damage)
-    with pytest.raises(InputError, match=rf"shard artifact {KEY}: file rows\.txt .* delete .* run again"):
+    remedy = r"`fishersft store verify --repair` .* run again"
+    with pytest.raises(InputError, match=rf"shard artifact {KEY}: file rows\.txt .* {remedy}"):
         Store(str(tmp_path)).fetch("shard", KEY)
 
 

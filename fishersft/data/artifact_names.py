@@ -1,0 +1,24 @@
+"""The one way to name an artifact in records, tags and manifests: "kind/key", checked wherever it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+# What is made from another kind comes after it.
+KINDS = (
+    "shard",
+    "corpus",
+    "model",
+    "embeddings",
+    "selection",
+    "fine-tuned-model",
+    "evaluation",
+    "generations",
+    "judgements",
+    "report",
+)
+KEY_PATTERN = "[0-9a-f]{64}"
+
+ArtifactName = Annotated[str, StringConstraints(pattern=rf"^({'|'.join(KINDS)})/{KEY_PATTERN}$")]

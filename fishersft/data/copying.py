@@ -1,0 +1,46 @@
+"""Copying artifacts from one store to another: each whole, checked on its way, its manifest last."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fishersft.data.inventory import Artifact, manifest_file
+from fishersft.data.keys import file_digest
+from fishersft.data.store import Store
+from fishersft.errors import InputError
+
+
+def missing_artifacts(target: Store, artifacts: Sequence[Artifact]) -> list[Artifact]:
+    """Those that another store has not."""
+    return [artifact for artifact in artifacts if not target.files.exists(manifest_file(artifact.name))]
+
+
+def copy_artifacts(source: Store, target: Store, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
+    """Copies artifacts in their order, and gives each when it is there.
+
+    Raises:
+        InputError: a file is missing or does not match its manifest, or a store cannot be read or written.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        for artifact in artifacts:
+            _copy(source, target, artifact, Path(scratch) / "file")
+            yield artifact
+
+
+def _copy(source: Store, target: Store, artifact: Artifact, copy: Path) -> None:
+    for entry in artifact.manifest.files:
+        name = f"{artifact.name}/{artifact.manifest.content}/{entry.name}"
+        try:
+            source.files.download(name, copy, entry.size)
+        except FileNotFoundError:
+            copy.unlink(missing_ok=True)
+        if not copy.exists() or copy.stat().st_size != entry.size or file_digest(copy) != entry.sha256:
+            raise InputError(
+                f"{artifact.name}: file {entry.name} is missing or does not match its manifest; "
+                f"`fishersft store verify --repair` removes what is damaged, the next run makes it anew"
+            )
+        target.files.upload(copy, name)
+    manifest = source.files.read(manifest_file(artifact.name))
+    target.files.write(manifest_file(artifact.name), manifest)

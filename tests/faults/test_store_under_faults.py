@@ -1,0 +1,98 @@
+"""The store behind a network and a server that fail: right bytes or one clear error, never anything else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from fishersft.data import files as files_module
+from fishersft.data.files import Files
+from fishersft.data.store import Store
+from fishersft.errors import InputError
+from tests.faults.proxy import FAULTS, FaultProxy
+
+SMALL, LARGE = os.urandom(20_000), os.urandom((11 << 20) + 7)
+
+
+def key(number: int) -> str:
+    return f"{number:064d}"
+
+
+def publish(store: Store, number: int, large: bool = False) -> None:
+    with store.publish("shard", key(number), {}, {}) as draft:
+        (draft.folder / "small").write_bytes(SMALL)
+        if large:
+            (draft.folder / "large").write_bytes(LARGE)
+
+
+def assert_right(url: str, number: int) -> None:
+    """Reads the artifact as another machine would, which has nothing of it yet."""
+    shutil.rmtree(Path(os.environ["XDG_CACHE_HOME"]), ignore_errors=True)
+    folder = Store(url).fetch("shard", key(number))
+    assert (folder / "small").read_bytes() == SMALL
+    assert not (folder / "large").exists() or (folder / "large").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_artifacts_go_there_and_back_whatever_befalls_a_third_of_the_requests(
+    store_url: str, proxy: FaultProxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "PART", 5 << 20)
+    proxy.inject([fault], share=1 / 3, seed=3)
+    for number in range(3):
+        publish(Store(store_url), number, large=number == 0)
+        assert_right(store_url, number)
+    assert proxy.injected[fault] > 0
+
+
+@pytest.mark.parametrize("fault", ["503", "500", "reset", "truncated"])
+def test_a_fault_that_stays_is_one_clear_error_after_six_tries(store_url: str, proxy: FaultProxy, fault: str) -> None:
+    publish(Store(store_url), 1)
+    proxy.inject([fault], share=1)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"cannot be reached for shard/.*manifest\.json in s3://.*, 6 times within"):
+        Store(store_url).find("shard", key(1))
+    assert 6 <= proxy.injected[fault] <= 12  # aiohttp asks again by itself where a kept connection was cut
+    assert time.monotonic() - started < 60
+
+
+def test_an_upload_that_is_always_damaged_never_becomes_an_artifact(store_url: str, proxy: FaultProxy) -> None:
+    proxy.inject(["flipped upload"], share=1)
+    with pytest.raises(InputError, match="BadDigest"):
+        publish(Store(store_url), 1)
+    proxy.be_healthy()
+    assert Store(store_url).find("shard", key(1)) is None
+
+
+def test_a_file_that_always_arrives_damaged_is_named_with_the_remedy(store_url: str, proxy: FaultProxy) -> None:
+    publish(Store(store_url), 1)
+    (name,) = [file.name for file in Files(store_url).list() if file.name.endswith("small")]
+    Files(store_url).write(name, SMALL[:-1] + b"?")
+    with pytest.raises(InputError, match=rf"shard artifact {key(1)}: file small .*fishersft store verify --repair"):
+        assert_right(store_url, 1)
+
+
+def test_a_manifest_that_always_arrives_damaged_is_never_believed(store_url: str, proxy: FaultProxy) -> None:
+    publish(Store(store_url), 1)
+    name = f"shard/{key(1)}/manifest.json"
+    content = Files(store_url).read(name)
+    Files(store_url).write(name, content.replace(b'"size": 20000', b'"size": 20001'))
+    with pytest.raises(InputError, match=r"manifest .* damaged.*fishersft store verify --repair"):
+        Store(store_url).find("shard", key(1))
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("denied", "access denied for .*check its permissions"), ("skewed", "this machine's clock is wrong; set it")],
+)
+def test_what_no_further_try_can_mend_is_one_clear_error_at_once(
+    store_url: str, proxy: FaultProxy, fault: str, words: str
+) -> None:
+    proxy.inject([fault], share=1)
+    with pytest.raises(InputError, match=words):
+        publish(Store(store_url), 1)
+    assert proxy.injected[fault] == 1
