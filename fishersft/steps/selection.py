@@ -154,6 +154,8 @@ def _save_selection(
         blocks = TokenBlocks.concatenate(pieces)
         earlier = earlier_selections(store, config, index, embeddings)
         columns, facts = pick(blocks, earlier, draft.checkpoint)
+        if config.selection.extends is not None:
+            facts["removed_since"] = earlier.removed
         indices = columns.pop("index")
         sizes = [len(piece) for piece in pieces]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
@@ -174,4 +176,6 @@ def _save_selection(
         )
 
     inputs = {"shards": shards, "embeddings": list(embeddings), **further_inputs}
+    if config.selection.extends is not None:  # which earlier picks are still in the corpus hangs on it too
+        inputs["held_out"] = index.held_out
     return find_or_make(store, "selection", version, params, inputs, write)
