@@ -113,6 +113,38 @@ def test_shards_hold_the_pools_rows_exactly_and_no_held_out_row(run: Run, corpus
     assert source.endswith("verses.jsonl") and came[number - 1] == shard_rows(run.store, index.shards[1])[0]
 
 
+def test_every_row_of_a_shard_is_traced_to_its_file_and_line(run: Run, tmp_path: Path) -> None:
+    files = {name: [f"{name} {i}" for i in range(count)] for name, count in {"a": 40, "b": 2, "c": 20}.items()}
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name, texts in files.items():
+        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n")
+    several = run.changed(corpus={"path": str(folder)})
+    index = load_index(run.store, read_corpus(run.store, several.config).key)
+    places = set[tuple[str, int]]()
+    for shard in [*index.shards, index.held_out]:
+        for number, row in enumerate(shard_rows(run.store, shard)):
+            source, line = index.source_of(shard, number)
+            assert files[Path(source).stem][line - 1] == row["text"]
+            places.add((source, line))
+    assert len(places) == 62
+
+
+def test_files_renamed_or_put_in_another_order_cost_no_embedding(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name, first in {"a": 0, "b": 40, "c": 55}.items():
+        texts = [" ".join(WORDS[(i * k) % 15] for k in range(1, 4 + i % 5)) + f" {i}" for i in range(first, first + 30)]
+        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n")
+    several = run.changed(corpus={"path": str(folder)})
+    before, _ = several.embedded()
+    for old, new in {"a": "z", "c": "a"}.items():
+        (folder / f"{old}.txt").rename(folder / f"{new}.txt")
+    after, embeddings = several.embedded()
+    assert after.facts["shard_keys"] == before.facts["shard_keys"] and all(outcome.hit for outcome in embeddings)
+    assert not after.hit, "where rows came from is told by the new names"
+
+
 def test_everything_is_found_the_second_time(run: Run) -> None:
     first = run.selected()
     again_corpus, again_embeddings = run.embedded()
