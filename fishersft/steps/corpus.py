@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -25,12 +26,14 @@ from fishersft.data.shards import pool_shards
 from fishersft.data.spool import Spool
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
+from fishersft.steps.listing import found_or_read
 from fishersft.steps.outcome import Outcome, find_or_make
 
-# Raise it too when a file is read into other rows: what was read is found again without reading (steps/listing.py).
+# Raise it too when a file is read into other rows: what was read is found again without reading (see listing.py).
 CORPUS_VERSION = 2
 SHARD_VERSION = 1
 
+_VERSIONS = {"corpus_version": CORPUS_VERSION, "shard_version": SHARD_VERSION}
 _WRITERS = 8  # a remote store answers one in tens of milliseconds, whatever the machine
 
 
@@ -66,12 +69,12 @@ class CorpusIndex:
 def read_corpus(store: Store, config: CurateConfig) -> Outcome:
     """Reads the corpus, sets held-out examples aside and saves the rest as shards: an artifact of kind "corpus".
 
+    A corpus whose files are listed as at an earlier run is not read, see `found_or_read`.
+
     Raises:
         InputError: the corpus is missing, empty or malformed; or the disk is full.
     """
-    started = time.perf_counter()
-    with Spool() as spool:
-        return _save_corpus(store, config, read_pool(config.corpus, config.seed, spool), spool, started)
+    return found_or_read(store, config, {**_VERSIONS, "split": True}, lambda: _read(store, config, read_pool))
 
 
 def target_config(config: CurateConfig) -> CurateConfig:
@@ -86,14 +89,11 @@ def read_target(store: Store, config: CurateConfig) -> Outcome:
     Raises:
         InputError: the target is missing, empty or malformed; or the disk is full.
     """
-    started = time.perf_counter()
-    config = target_config(config)
-    with Spool() as spool:
-        try:
-            whole = read_whole(config.corpus, config.seed, spool)
-        except InputError as error:
-            raise InputError(f"selection.target, read as a corpus: {error}") from error
-        return _save_corpus(store, config, whole, spool, started)
+    target = target_config(config)
+    try:
+        return found_or_read(store, target, {**_VERSIONS, "split": False}, lambda: _read(store, target, read_whole))
+    except InputError as error:
+        raise InputError(f"selection.target, read as a corpus: {error}") from error
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:
@@ -116,6 +116,12 @@ def shard_examples(store: Store, config: CorpusConfig, shard: str) -> list[Examp
     return [example for example in examples if example is not None]
 
 
+def _read(store: Store, config: CurateConfig, read: Callable[[CorpusConfig, int, Spool], Pool]) -> Outcome:
+    started = time.perf_counter()
+    with Spool() as spool:
+        return _save_corpus(store, config, read(config.corpus, config.seed, spool), spool, started)
+
+
 def _save_corpus(store: Store, config: CurateConfig, split: Pool, spool: Spool, started: float) -> Outcome:
     rows = split.rows
     cut = pool_shards(rows.digests[split.pool], rows.files[split.pool], config.embedding.shard_rows)
@@ -131,7 +137,7 @@ def _save_corpus(store: Store, config: CurateConfig, split: Pool, spool: Spool, 
         (draft.folder / "corpus.json").write_text(json.dumps(index), encoding="utf-8")
         pq.write_table(_sources(rows, order), draft.folder / "sources.parquet")
         draft.started = started
-        draft.facts.update({**counts, "sources": len(split.counts.sources)}, shard_keys=shards)
+        draft.facts.update({**counts, "sources": len(split.counts.sources)}, shard_keys=shards, held_out_key=held_out)
 
     return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of([index, sources])}, write)
 
