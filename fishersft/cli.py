@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -277,16 +278,18 @@ def _embed_target(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
 
 
 def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
-    from fishersft.steps.embedding import embed_shard
+    from fishersft.steps.embedding import EMBEDDING_THREADS, embed_shard
     from fishersft.steps.outcome import open_store
 
     store = open_store(settings.store)
     shards = corpus.facts["shard_keys"]
-    with terminal.progress_bars() as progress:
-        return [
-            embed_shard(store, settings, shard, terminal.bar(progress, f"embedding {what} {number} of {len(shards)}"))
-            for number, shard in enumerate(shards, start=1)
-        ]
+    with terminal.progress_bars() as progress, ThreadPoolExecutor(EMBEDDING_THREADS) as threads:
+
+        def embed_one(number: int, shard: str) -> Outcome:
+            bar = terminal.bar(progress, f"embedding {what} {number} of {len(shards)}")
+            return embed_shard(store, settings, shard, bar)
+
+        return list(threads.map(embed_one, range(1, len(shards) + 1), shards))
 
 
 def _select_from_corpus(settings: CurateConfig) -> None:

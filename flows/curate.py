@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, recorded_run
+from fishersft.steps.embedding import EMBEDDING_THREADS
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
@@ -15,7 +20,11 @@ from tasks.ui import show_run
 shorten_input_errors()
 
 
-@flow(name="curate", flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}")
+@flow(
+    name="curate",
+    task_runner=ThreadPoolTaskRunner(max_workers=EMBEDDING_THREADS),  # type: ignore[arg-type]  # it is one
+    flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
+)
 def curate(config: CurateConfig) -> RunResult:
     """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
 
@@ -32,7 +41,7 @@ def _curate(config: CurateConfig, run: Run) -> RunResult:
     model = tasks.prepare_model(config)
 
     shards = corpus.facts["shard_keys"]
-    embedded = [tasks.embed_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+    embedded = _all(tasks.embed_shard.submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1))
     embeddings = [outcome.key for outcome in embedded]
 
     towards = _embed_target(config) if config.selection.target is not None else []
@@ -85,5 +94,10 @@ def _embed_target(config: CurateConfig) -> list[Outcome]:
     """The target's corpus artifact, and the embeddings of its shards."""
     target = tasks.read_target(config)
     shards = target.facts["shard_keys"]
-    embedded = [tasks.embed_target_shard(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
-    return [target, *embedded]
+    submit = tasks.embed_target_shard.submit
+    return [target, *_all(submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1))]
+
+
+def _all(submitted: Iterable[PrefectFuture[Outcome]]) -> list[Outcome]:
+    """The outcomes of tasks that run at the same time, in the order they were submitted."""
+    return [future.result() for future in list(submitted)]

@@ -18,10 +18,10 @@ from fishersft.data.store import Store
 from fishersft.steps.models import PreparedModel, prepare_model
 from tests.seaweed import S3Server, running_s3, weed_binary
 
-# The same examples in every CI run, new ones at every desk.
-settings.register_profile("ci", derandomize=True, print_blob=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# The same examples in every CI run, new ones at every desk; no deadline, for a busy machine is no fault.
+settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
+settings.register_profile("desk", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 VERSES = [
     "Shall I compare thee to a summer's day?",

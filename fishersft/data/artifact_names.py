@@ -10,6 +10,7 @@ from pydantic import StringConstraints
 KINDS = (
     "shard",
     "corpus",
+    "listing",
     "model",
     "embeddings",
     "selection",

@@ -7,11 +7,12 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -22,14 +23,26 @@ from fishersft.errors import InputError
 DATA_EXTENSIONS = (".txt", ".md", ".jsonl", ".json", ".parquet")
 PACKAGE_PREFIX = "package:"
 
+# Timestamps are coarse: a file changed just now may change once more without showing it.
+_SETTLED_NANOSECONDS = 2_000_000_000
+
 
 @dataclass(frozen=True)
 class Location:
-    """One file of a corpus: where it is, and the name that reports and errors show for it."""
+    """One file of a corpus.
+
+    Attributes:
+        name: what reports and errors show for it.
+        path: where it is in its filesystem.
+        filesystem: by fsspec.
+        signature: changes whenever the file's content does, and was had without reading it; None where its place
+            gives no such thing, or the file was changed within the last two seconds.
+    """
 
     name: str
     path: str
     filesystem: AbstractFileSystem
+    signature: str | None = None
 
     @property
     def url(self) -> str:
@@ -164,9 +177,10 @@ def _remote_matches(pattern: str) -> list[Location]:
         # A worker lives long and its listings are cached: without this, new files would not be seen.
         filesystem.invalidate_cache()
         if filesystem.isfile(path):
-            return [Location(shown, path, filesystem)]
+            return [Location(shown, path, filesystem, _signature(filesystem, path, filesystem.info(path)))]
         if filesystem.isdir(path):
-            found = _data_files(_visible(filesystem.find(path), path))
+            entries = filesystem.find(path, detail=True)
+            found = _data_files(_visible(entries, path))
         else:
             entries = filesystem.glob(path, detail=True) if glob.has_magic(path) else {}
             names = [name for name, entry in entries.items() if entry["type"] != "directory"]
@@ -177,9 +191,36 @@ def _remote_matches(pattern: str) -> list[Location]:
         raise InputError(f"cannot list {shown}: {_reason(error)}") from error
     except ValueError as error:
         raise InputError(f"{shown} is not a URL that fsspec knows: {display_name(str(error))}") from error
-    urls = [filesystem.unstrip_protocol(name) for name in found]
-    locations = [Location(display_name(url), name, filesystem) for url, name in zip(urls, found, strict=True)]
+    locations = [
+        Location(
+            display_name(filesystem.unstrip_protocol(name)),
+            name,
+            filesystem,
+            _signature(filesystem, name, entries[name]),
+        )
+        for name in found
+    ]
     return _some(locations, shown)
+
+
+def _signature(filesystem: AbstractFileSystem, path: str, entry: dict[str, Any]) -> str | None:
+    """From the listing's entry: size and ETag, which object stores and some websites give."""
+    if isinstance(filesystem, LocalFileSystem):
+        return _local_signature(path)
+    tag, size = entry.get("ETag") or entry.get("etag"), entry.get("size")
+    weak = tag is not None and tag.startswith("W/")  # the same for what only means the same
+    return None if tag is None or weak or size is None else f"{size}:{tag}"
+
+
+def _local_signature(path: str) -> str | None:
+    """The change time, unlike the modification time, cannot be set back."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None  # gone since it was listed; opening it says so
+    if max(status.st_mtime_ns, status.st_ctime_ns) > time.time_ns() - _SETTLED_NANOSECONDS:
+        return None
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 def remote_errors() -> tuple[type[Exception], ...]:
@@ -210,7 +251,7 @@ def _data_files(names: Iterable[str]) -> list[str]:
 
 
 def _local(path: str, name: str) -> Location:
-    return Location(name, os.path.abspath(path), LocalFileSystem())
+    return Location(name, os.path.abspath(path), LocalFileSystem(), _local_signature(path))
 
 
 def _some(found: list[Location], pattern: str) -> list[Location]:

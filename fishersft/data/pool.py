@@ -1,61 +1,69 @@
-"""From rows to the pool: distinct, sampled, with a part held out, cut into shards; all by content."""
+"""From rows to the pool: distinct, sampled, with a part held out; all by content, and the texts on local scratch."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+
+import numpy as np
 
 from fishersft.config import CorpusConfig
-from fishersft.data.examples import Example, example_of
+from fishersft.data.duplicates import kept_occurrences, numbered
+from fishersft.data.examples import example_of
 from fishersft.data.readers import ReadCounts, Row, read_rows
-from fishersft.data.rows import decode_row, encode_row
+from fishersft.data.rows import encode_row
+from fishersft.data.spool import Spool
 from fishersft.errors import InputError
 
 _LEAST_HELD_OUT = 2  # below, the evaluation has no interval
+_DIGEST_BYTES = 32
+_NOT_KEPT = -1
 
 
-@dataclass(frozen=True, slots=True)
-class PoolRow:
-    """A distinct example's row, packed: `encoded` is `encode_row` of it, `digest` its example's, 32 bytes."""
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows that hold an example, in the order read; what they say lies in a spool.
 
-    encoded: str
-    digest: bytes
-    source: str
-    number: int
+    Attributes:
+        digests: (rows, 32), uint8; of their examples.
+        files: (rows,), int32; of each row, the place in `names` of the file it came from.
+        numbers: (rows,), int64; its 1-based line or row there.
+        texts: (rows,), int64; where `encode_row` of it lies in the spool, -1 for one that `max_rows` rules out.
+        names: of the files that hold an example.
+    """
 
-    def row(self) -> Row:
-        """The row as it was read."""
-        return Row(decode_row(self.encoded), self.source, self.number)
-
-    def example(self, config: CorpusConfig) -> Example:
-        """The row's example, under the config that the pool was made with."""
-        example = example_of(self.row(), config)
-        assert example is not None
-        assert example.digest == self.digest.hex()
-        return example
+    digests: np.ndarray
+    files: np.ndarray
+    numbers: np.ndarray
+    texts: np.ndarray
+    names: list[str]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What may be chosen, and what is held out for evaluation; both in the order of the corpus."""
+    """What may be chosen, and what is held out for evaluation.
 
-    pool: list[PoolRow]
-    held_out: list[PoolRow]
+    Both are places in `rows`, int64, file by file in the order of `kept_occurrences`.
+    """
+
+    rows: ReadRows
+    pool: np.ndarray
+    held_out: np.ndarray
     counts: ReadCounts
 
 
-def read_pool(config: CorpusConfig, seed: int) -> Pool:
+def read_pool(config: CorpusConfig, seed: int, spool: Spool) -> Pool:
     """Reads the corpus and splits it; see `read_rows` and `split_pool`."""
     counts = ReadCounts()
-    return split_pool(read_rows(config, counts), config, seed, counts)
+    return split_pool(read_rows(config, counts), config, seed, counts, spool)
 
 
-def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts) -> Pool:
-    """Keeps the first of exact duplicates, samples at most `max_rows` of them, and holds a share out.
+def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts, spool: Spool) -> Pool:
+    """Keeps one of exact duplicates, samples at most `max_rows` of them, and holds a share out.
 
     Whether an example is sampled or held out depends on its content and the seed, not on its place: as the
     corpus grows, it stays on its side. (With `max_rows`, new examples replace a uniform share of the old.)
@@ -65,122 +73,117 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         config: the kind of example, `max_rows` and `held_out_fraction`.
         seed: of the sample and the split.
         counts: what the reader counts in; takes up the counts from blank to pool.
+        spool: takes up the rows.
 
     Raises:
         InputError: a row is no example, too few are usable, the pool would be empty, or the held-out part would
-            have fewer than 2 (an interval needs as many).
+            have fewer than 2 (an interval needs as many); or the disk is full.
     """
-    kept = _kept(rows, config, seed, counts)
+    read = _spooled(rows, config, seed, counts, spool)
+    kept = _kept(read, config, seed, counts)
     if len(kept) <= _LEAST_HELD_OUT:
         raise InputError(_too_few(len(kept), counts))
-    shares = [_fraction(seed, "held-out", row.digest) for row in kept]
-    held_out = [row for row, share in zip(kept, shares, strict=True) if share < config.held_out_fraction]
-    pool = [row for row, share in zip(kept, shares, strict=True) if share >= config.held_out_fraction]
+    shares = _fractions(seed, "held-out", read.digests[kept])
+    held_out, pool = kept[shares < config.held_out_fraction], kept[shares >= config.held_out_fraction]
     if len(held_out) < _LEAST_HELD_OUT:
-        least = math.floor(sorted(shares)[_LEAST_HELD_OUT - 1] * 1000 + 1) / 1000
+        least = math.floor(np.sort(shares)[_LEAST_HELD_OUT - 1] * 1000 + 1) / 1000
         raise InputError(
             f"corpus.held_out_fraction {config.held_out_fraction} holds out {len(held_out) or 'none'} of the "
             f"{len(kept)} distinct examples, and intervals need {_LEAST_HELD_OUT}; set it to {least} or more, or add "
             "examples"
         )
-    if not pool:
-        most = math.floor(max(shares) * 1000) / 1000
+    if not len(pool):
+        most = math.floor(shares.max() * 1000) / 1000
         raise InputError(
             f"corpus.held_out_fraction {config.held_out_fraction} holds out all {len(kept)} distinct "
             f"examples and leaves none to choose from; set it to {most} or less, or add examples"
         )
     counts.held_out, counts.pool = len(held_out), len(pool)
-    return Pool(pool, held_out, counts)
+    return Pool(read, pool, held_out, counts)
 
 
-def read_whole(config: CorpusConfig, seed: int) -> Pool:
+def read_whole(config: CorpusConfig, seed: int, spool: Spool) -> Pool:
     """Reads a corpus of which nothing is held out: distinct examples, at most `max_rows` of them.
 
     Raises:
-        InputError: a row is no example, or none is usable.
+        InputError: a row is no example, or none is usable; or the disk is full.
     """
     counts = ReadCounts()
-    kept = _kept(read_rows(config, counts), config, seed, counts)
-    if not kept:
+    read = _spooled(read_rows(config, counts), config, seed, counts, spool)
+    kept = _kept(read, config, seed, counts)
+    if not len(kept):
         raise InputError(_too_few(0, counts))
     counts.pool = len(kept)
-    return Pool(kept, [], counts)
+    return Pool(read, kept, kept[:0], counts)
 
 
-def shard_boundaries(digests: Sequence[bytes], target_rows: int) -> list[slice]:
-    """Cuts rows into shards of about `target_rows` by content: an edit changes only the shards it touches.
-
-    A row whose digest is 0 modulo 3/4 of the target may end a shard, and does unless another such row is
-    among the target/4 before it. As only these neighbours count, a row inserted, deleted or edited moves at
-    most one end: at most 2 shards are new; and when rows are appended, only the last old shard changes.
-    Runs over 4 targets (about 1 shard in 150) are cut at their least digest; an edit inside one may, very
-    rarely, change a shard more.
-
-    Args:
-        digests: of distinct examples, at least 8 bytes each, in the order of the corpus.
-        target_rows: about the mean size, in rows. Shards hold at most 4 times as many, and over a quarter,
-            but for the first, the last and the pieces of a long run.
-
-    Returns:
-        list[slice]: contiguous, covering all rows in order.
-    """
-    least, most = target_rows // 4, 4 * target_rows
-    cuts, last_candidate = [0], -1
-    for i, digest in enumerate(digests):
-        if int.from_bytes(digest[:8], "big") % (target_rows - least):
-            continue
-        if i - last_candidate > least:
-            cuts.append(i + 1)
-        last_candidate = i
-    if cuts[-1] != len(digests):
-        cuts.append(len(digests))
-    return [piece for begin, end in pairwise(cuts) for piece in _pieces(digests, begin, end, least, most)]
-
-
-def _pieces(digests: Sequence[bytes], begin: int, end: int, least: int, most: int) -> Iterator[slice]:
-    while end - begin > most:
-        cut = min(range(begin + least, begin + most), key=lambda i: digests[i]) + 1
-        yield slice(begin, cut)
-        begin = cut
-    yield slice(begin, end)
-
-
-def _kept(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts) -> list[PoolRow]:
-    distinct = _distinct(rows, config, counts)
-    return list(distinct) if config.max_rows is None else _sample(distinct, config.max_rows, seed, counts)
-
-
-def _distinct(rows: Iterable[Row], config: CorpusConfig, counts: ReadCounts) -> Iterator[PoolRow]:
-    seen = set[bytes]()
+def _spooled(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts, spool: Spool) -> ReadRows:
+    """Blank rows are only counted."""
+    digests, files, numbers, texts = bytearray(), array("i"), array("q"), array("q")
+    names = dict[str, int]()
+    sample = None if config.max_rows is None else _Sample(config.max_rows)
     for row in rows:
         example = example_of(row, config)
         if example is None:
             counts.blank += 1
             continue
         digest = bytes.fromhex(example.digest)
-        if digest in seen:
-            counts.duplicates += 1
-            continue
-        seen.add(digest)
-        try:
-            encoded = encode_row(row.data)
-        except InputError as error:
-            raise InputError(f"{row.place}: {error}") from error
-        yield PoolRow(encoded, digest, row.source, row.number)
+        may_be_kept = sample is None or sample.may_hold(_fraction(seed, "sample", digest))
+        digests += digest
+        files.append(names.setdefault(row.source, len(names)))
+        numbers.append(row.number)
+        texts.append(spool.append(_encoded(row)) if may_be_kept else _NOT_KEPT)
+    return ReadRows(
+        np.frombuffer(digests, dtype=np.uint8).reshape(-1, _DIGEST_BYTES),
+        np.frombuffer(files, dtype=np.int32),
+        np.frombuffer(numbers, dtype=np.int64),
+        np.frombuffer(texts, dtype=np.int64),
+        list(names),
+    )
 
 
-def _sample(rows: Iterable[PoolRow], size: int, seed: int, counts: ReadCounts) -> list[PoolRow]:
-    """The `size` rows whose hashes are least: uniform, independent of order, stable as the corpus grows."""
-    heap = list[tuple[float, int, PoolRow]]()
-    for position, row in enumerate(rows):
-        # heapq keeps the least at the top; the greatest hash is the one to go.
-        entry = (-_fraction(seed, "sample", row.digest), position, row)
-        if len(heap) < size:
-            heapq.heappush(heap, entry)
-        else:
-            heapq.heappushpop(heap, entry)
-            counts.beyond_max_rows += 1
-    return [row for _, _, row in sorted(heap, key=lambda entry: entry[1])]
+def _encoded(row: Row) -> str:
+    try:
+        return encode_row(row.data)
+    except InputError as error:
+        raise InputError(f"{row.place}: {error}") from error
+
+
+def _kept(read: ReadRows, config: CorpusConfig, seed: int, counts: ReadCounts) -> np.ndarray:
+    """The places of distinct examples, at most `max_rows` of them: those whose hashes are least."""
+    examples = numbered(read.digests)
+    distinct = int(examples.max(initial=-1)) + 1
+    counts.duplicates = len(examples) - distinct
+    candidates = np.arange(len(examples))
+    if config.max_rows is not None and distinct > config.max_rows:
+        counts.beyond_max_rows = distinct - config.max_rows
+        first = np.unique(examples, return_index=True)[1]
+        least = np.argsort(_fractions(seed, "sample", read.digests[first]), kind="stable")[: config.max_rows]
+        candidates = np.flatnonzero(np.isin(examples, least))
+    return candidates[kept_occurrences(read.digests[candidates], read.files[candidates])]
+
+
+class _Sample:
+    """The least hashes so far, so that rows which can no longer be in the sample need no place on the disk."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._held = set[float]()
+        self._greatest_first = list[float]()  # negated, as heapq keeps the least at the top
+
+    def may_hold(self, fraction: float) -> bool:
+        """Whether an example with this hash is among the least so far; it counts from now on."""
+        if fraction in self._held:
+            return True
+        heapq.heappush(self._greatest_first, -fraction)
+        self._held.add(fraction)
+        if len(self._held) > self._size:
+            self._held.remove(-heapq.heappop(self._greatest_first))
+        return fraction in self._held
+
+
+def _fractions(seed: int, purpose: str, digests: np.ndarray) -> np.ndarray:
+    return np.array([_fraction(seed, purpose, digest.tobytes()) for digest in digests])
 
 
 def _fraction(seed: int, purpose: str, digest: bytes) -> float:

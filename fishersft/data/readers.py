@@ -79,6 +79,31 @@ def read_rows(config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
         yield row
 
 
+def file_signatures(config: CorpusConfig) -> list[tuple[str, str]] | None:
+    """(name, signature) of each file of a corpus, without reading any: equal lists stand for equal rows.
+
+    None where a file has no signature, see `Location`, or a Hugging Face dataset's files are not ours to list.
+
+    Raises:
+        InputError: a path matches nothing.
+    """
+    if _is_dataset(config):
+        return None
+    found = [(location.name, location.signature) for location in expand(config.path)]
+    known = [(name, signature) for name, signature in found if signature is not None]
+    return known if len(known) == len(found) else None
+
+
+def _paths(config: CorpusConfig) -> list[str]:
+    return [config.path] if isinstance(config.path, str) else config.path
+
+
+def _is_dataset(config: CorpusConfig) -> bool:
+    return config.format == "huggingface" or (
+        config.format == "auto" and any(os.path.isdir(path) and _is_saved_dataset(path) for path in _paths(config))
+    )
+
+
 def _compiled(config: CorpusConfig) -> re.Pattern[str] | None:
     if config.pattern is None:
         return None
@@ -89,14 +114,12 @@ def _compiled(config: CorpusConfig) -> re.Pattern[str] | None:
 
 
 def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: ReadCounts) -> Iterator[Row]:
-    paths = [config.path] if isinstance(config.path, str) else config.path
-    saved = config.format == "auto" and any(os.path.isdir(path) and _is_saved_dataset(path) for path in paths)
-    if config.format == "huggingface" or saved:
+    if _is_dataset(config):
         _refuse_pattern(pattern, "huggingface")
-        for path in paths:
+        for path in _paths(config):
             yield from _huggingface_rows(path, config, counts)
         return
-    kinds = [(location, _kind(location, config.format)) for location in expand(paths)]
+    kinds = [(location, _kind(location, config.format)) for location in expand(config.path)]
     for location, kind in kinds:
         counts.sources.append(location.name)
         if kind == "lines":

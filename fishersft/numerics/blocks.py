@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -37,6 +38,10 @@ class Blocks(Protocol):
     @property
     def device(self) -> torch.device:
         """On which `rows_of` and `chunks` give them."""
+
+    @property
+    def memory_for_looks(self) -> float:
+        """Bytes that a selection may keep of what it computes from them, at most."""
 
     def __len__(self) -> int: ...
 
@@ -168,6 +173,11 @@ class TokenBlocks:
         """Of the values."""
         return self.values.device
 
+    @property
+    def memory_for_looks(self) -> float:
+        """No bound: a pool that is in memory needs none."""
+        return math.inf
+
     def to(self, device: torch.device | str) -> TokenBlocks:
         """The same blocks with their values on a device."""
         return TokenBlocks(self.values.to(device), self.offsets)
@@ -231,9 +241,9 @@ class TokenBlocks:
         """
         limit = min(_LARGEST, torch.finfo(self.dtype).max)
         for start, rows in self.chunks():
-            bad = ~(rows.abs() <= limit).all(dim=1)  # NaN compares as False
-            if bool(bad.any()):
-                row = start + int(bad.nonzero()[0])
+            low, high = rows.aminmax()
+            if not (low >= -limit and high <= limit):  # NaN compares as False
+                row = start + int((~(rows.abs() <= limit).all(dim=1)).nonzero()[0])
                 block, token = self._place(row)
                 raise InputError(
                     f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} (its token {token}); "

@@ -41,6 +41,27 @@ def block_gain(cholesky: torch.Tensor, block: torch.Tensor) -> float:
     return float(torch.log1p(torch.linalg.svdvals(whitened).square()).sum())
 
 
+def vector_gains(cholesky: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """The marginal gain of each of some vectors, as `block_gain` of each as a block of its own.
+
+    Args:
+        cholesky: L, (dim, dim), float64, lower triangular.
+        vectors: (n, dim), any float dtype; computed in float64.
+
+    Returns:
+        (n,), float64, nats, >= 0.
+
+    Cost: dim^2 a vector.
+    Source: a vector's only singular value is its norm.
+
+    Example:
+        >>> vector_gains(torch.eye(2, dtype=torch.float64), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))  # log(1 + 25)
+        tensor([3.2581, 0.0000], dtype=torch.float64)
+    """
+    whitened = torch.linalg.solve_triangular(cholesky, vectors.to(cholesky).T, upper=False)
+    return torch.log1p(whitened.square().sum(0))
+
+
 def updated_cholesky(cholesky: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
     """A Cholesky factor of A + X^T X, given one of A.
 

@@ -15,9 +15,9 @@ Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, a
 that is off by eps in every entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's
 columns; L^-1, without a singular value above 1, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|), and by
 eps * side * (1 + tr K) in the product and the factor. C errs by some eps |X| in the Frobenius norm, as P has no
-singular value above 1, R^-1 C by that and eps * side of itself; and (I + K)^-1 is at least its computed value divided
-by 1 + |dK|. Measured errors are well within the 4 times that which is allowed for; where rounding leaves no factor,
-the interval is (0, infinity).
+singular value above 1 (and by eps64 |L| |X|, since P was solved for with L), R^-1 C by that and eps * side of itself;
+and (I + K)^-1 is at least its computed value divided by 1 + |dK|. Measured errors are well within the 4 times that
+which is allowed for; where rounding leaves no factor, the interval is (0, infinity).
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ import numpy as np
 import torch
 
 from fishersft.numerics.blocks import Blocks
+from fishersft.numerics.root_cache import RootCache
 from fishersft.numerics.state import InformationState
 
 _JOB_ELEMENTS = 1 << 20  # values of token blocks a thread takes at a time: 4 MiB in float32
+_MEMORY_TO_JOB = 64  # bytes that may be kept for every value of a job
 _STRETCH = 4096  # blocks that are grouped by width together
 _TIE_WINDOW = 1e-8  # relative; wider than what `Picks.beats` calls a tie
 _ALLOWED = 4  # times the rounding that was measured
@@ -60,7 +62,8 @@ class GainLooks:
         self._energies = np.full(len(blocks), np.nan)
         self._errors = np.zeros(len(blocks))
         self._known_at = np.full(len(blocks), -1, dtype=np.int64)  # at which column the bound was up to date
-        self._roots = _RootCache(self._widths, device)
+        self._roots = RootCache(self._widths, device, blocks.memory_for_looks)
+        self._job_elements = int(min(_JOB_ELEMENTS, max(blocks.dim, blocks.memory_for_looks / _MEMORY_TO_JOB)))
         self._workers = torch.get_num_threads()
         self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
 
@@ -78,7 +81,7 @@ class GainLooks:
         gains, errors = np.empty(len(indices)), np.empty(len(indices))
         keep = dtype == torch.float32 and len(indices) < len(self._blocks)
         if keep:
-            self._roots.reserve(indices[self._widths[indices] <= self._blocks.dim], self._outdated)
+            self._roots.reserve(indices[self._widths[indices] <= self._blocks.dim], self._known_at)
 
         def look(at: np.ndarray) -> None:
             gains[at], errors[at] = self._look(indices[at], dtype, keep)
@@ -121,7 +124,7 @@ class GainLooks:
             order = np.lexsort((self._known_at[members], self._widths[members]))
             elements = (self._lengths[members[order]] * self._blocks.dim).cumsum()
             most = int(elements[-1]) if len(elements) else 0
-            number = max(min(self._workers, len(stretch)), -(-most // _JOB_ELEMENTS))
+            number = max(min(self._workers, len(stretch)), -(-most // self._job_elements))
             cuts = np.searchsorted(elements, most * np.arange(1, number) / number)
             yield from (job for job in np.split(stretch[order], cuts) if len(job))
 
@@ -157,6 +160,10 @@ class GainLooks:
         return gains, errors
 
     def _remember(self, members: np.ndarray, root: torch.Tensor, errors: np.ndarray) -> None:
+        kept = self._roots.slots[members] >= 0
+        if not kept.any():
+            return
+        members, root, errors = members[kept], root[torch.from_numpy(kept).to(root.device)], errors[kept]
         identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
         self._roots.write(members, torch.linalg.solve_triangular(root, identity, upper=False))
         self._errors[members] = errors
@@ -167,13 +174,14 @@ class GainLooks:
         falls = np.empty(len(members))
         rows = self._rows(members, torch.float32)
         eps = _ALLOWED * torch.finfo(torch.float32).eps
+        of_columns = eps + _ALLOWED * torch.finfo(torch.float64).eps * self._state.norm
         for group, of_group in self._groups(members):
             alike = members[group]
             first = int(self._known_at[alike].min())
             change = self._padded(rows[of_group] @ self._state.columns_since(first), alike)
             self._forget_known(change, alike, first)
             norms = torch.linalg.vector_norm(self._roots.read(alike) @ change, dim=(1, 2)).double().cpu().numpy()
-            rounding = eps * (np.sqrt(self._energies[alike]) + change.shape[1] * norms)
+            rounding = of_columns * np.sqrt(self._energies[alike]) + eps * change.shape[1] * norms
             falls[group] = np.maximum(norms - rounding, 0.0) ** 2 / (1 + self._errors[alike])
         return np.where(np.isfinite(falls), falls, 0.0)
 
@@ -183,9 +191,6 @@ class GainLooks:
         if (known_at > first).any():
             columns = torch.arange(first, self._state.columns, device=change.device)
             change *= (columns >= torch.from_numpy(known_at).to(columns)[:, None])[:, None, :]
-
-    def _outdated(self, owners: np.ndarray) -> np.ndarray:
-        return self._state.columns - self._known_at[owners] > self._state.window
 
     def _rows(self, members: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         rows = self._blocks.rows_of(members).to(self._device, dtype)
@@ -207,60 +212,6 @@ class GainLooks:
         padded = rows.new_zeros(len(members) * width, rows.shape[1])
         padded.index_copy_(0, torch.from_numpy(starts + np.arange(len(rows))).to(rows.device), rows)
         return padded.view(len(members), width, -1)
-
-
-class _RootCache:
-    """R^-1 of the blocks that were looked at lately: slots of equal size, taken over when outdated.
-
-    Args:
-        widths: (n,), int64; the padded number of tokens of each block.
-        device: where R^-1 is kept, in float32.
-
-    Attributes:
-        slots: (n,), int64; where a block's R^-1 is among those of its width; -1: nowhere.
-    """
-
-    def __init__(self, widths: np.ndarray, device: torch.device) -> None:
-        self.slots = np.full(len(widths), -1, dtype=np.int64)
-        self._widths = widths
-        self._device = device
-        self._roots: dict[int, torch.Tensor] = {}
-        self._owners: dict[int, np.ndarray] = {}  # -1: free
-
-    def reserve(self, members: np.ndarray, outdated: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Give every one of these blocks a slot."""
-        for width in np.unique(self._widths[members]).tolist():
-            alike = members[self._widths[members] == width]
-            if width not in self._roots:
-                self._roots[width] = torch.empty(0, width, width, device=self._device)
-                self._owners[width] = np.empty(0, dtype=np.int64)
-            owners = self._owners[width]
-            if np.count_nonzero(owners < 0) < np.count_nonzero(self.slots[alike] < 0):
-                held = np.flatnonzero(owners >= 0)
-                expired = held[outdated(owners[held])]
-                self.slots[owners[expired]] = -1
-                owners[expired] = -1
-            new = alike[self.slots[alike] < 0]
-            lacking = len(new) - np.count_nonzero(owners < 0)
-            if lacking > 0:
-                roots = self._roots[width]
-                added = max(int(lacking), len(roots) // 2)
-                self._roots[width] = torch.cat([roots, roots.new_zeros(added, width, width)])
-                self._owners[width] = owners = np.concatenate([owners, np.full(added, -1)])
-            slots = np.flatnonzero(owners < 0)[: len(new)]
-            owners[slots] = new
-            self.slots[new] = slots
-
-    def read(self, members: np.ndarray) -> torch.Tensor:
-        """(blocks, width, width), a copy, of blocks of one width."""
-        return self._roots[int(self._widths[members[0]])][self._at(members)]
-
-    def write(self, members: np.ndarray, roots: torch.Tensor) -> None:
-        """Keep R^-1 of blocks of one width that have a slot; several threads may write at once."""
-        self._roots[int(self._widths[members[0]])][self._at(members)] = roots
-
-    def _at(self, members: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.slots[members]).to(self._device)
 
 
 def _log_dets(gram: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:

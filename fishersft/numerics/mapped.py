@@ -36,6 +36,7 @@ class MappedBlocks:
         self.dim = base.dim if matrix is None else matrix.shape[1]
         self.dtype = base.dtype if matrix is None else matrix.dtype
         self.device = base.device
+        self.memory_for_looks = base.memory_for_looks
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -27,7 +27,6 @@ from fishersft.numerics.certificates import Certificate
 from fishersft.numerics.certify import CertificateMethod, certify
 from fishersft.numerics.checkpoint import Checkpoint
 from fishersft.numerics.device import resolve_device
-from fishersft.numerics.eager import eager_applies, eager_greedy
 from fishersft.numerics.greedy import BudgetUnit, Conditions, OnProgress, Picks, Progress, Rule
 from fishersft.numerics.information import information_gains_along
 from fishersft.numerics.lazy import lazy_greedy
@@ -39,6 +38,7 @@ from fishersft.numerics.projection import (
     projection_loss,
 )
 from fishersft.numerics.reference import naive_greedy, paper_greedy
+from fishersft.numerics.single_vectors import holds_single_vectors, vector_greedy
 from fishersft.numerics.v_optimal import v_optimal_greedy
 
 RULE_MARGIN = 1e-6  # relative
@@ -144,7 +144,7 @@ def select(
             those of the blocks as they are; see `projection_loss`.
         certificate: "prefix", at no cost, or "frank-wolfe", tighter, computed for up to
         certificate_seconds: after the selection is made.
-        algorithm: "lazy" (batched lazy greedy; for sentences of one vector, eager rank-one updates), or one of the
+        algorithm: "lazy" (batched lazy greedy; for sentences of one vector, rank-one updates), or one of the
             slow references: "paper" (Algorithm 2 as published) and "naive" (Algorithm 1). All give the same picks.
         device: where "lazy" computes, as torch names it; None: a GPU if there is one. The references use
             the CPU.
@@ -196,7 +196,8 @@ def select(
         settings = (int(budget), budget_unit, lam, criterion, algorithm)
         saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
-    algorithm_ = partial(_algorithm(searched, algorithm, moment, on), searched, regularization=lam, cholesky=cholesky)
+    greedy = _algorithm(searched, algorithm, lam, moment, on)
+    algorithm_ = partial(greedy, searched, regularization=lam, cholesky=cholesky)
     for part, picks in enumerate(runs):
         _run(algorithm_, picks, saved, part_of(on_progress, part, len(rules)))
     # Both rules often choose the same blocks in another order: no more than rounding decides then.
@@ -230,7 +231,7 @@ def select(
         budget_unit=budget_unit,
         rule=best.rule,
         evaluations=sum(run.evaluations for run in runs),
-        exhausted=len(indices) == len(np.setdiff1d(np.flatnonzero(lengths), exclude)),
+        exhausted=len(indices) == np.count_nonzero(np.delete(lengths, np.asarray(exclude, dtype=np.int64))),
         stopped=best.stopped,
         certificate=proof,
         projection_loss=loss,
@@ -238,11 +239,12 @@ def select(
 
 
 def _algorithm(
-    blocks: Blocks, algorithm: Algorithm, moment: torch.Tensor | None, device: torch.device
+    blocks: Blocks, algorithm: Algorithm, regularization: float, moment: torch.Tensor | None, device: torch.device
 ) -> Callable[..., None]:
     if moment is not None:
         return partial(v_optimal_greedy, target_moment=moment, every_block=algorithm == "naive", device=device)
-    fast = eager_greedy if isinstance(blocks, TokenBlocks) and eager_applies(blocks) else lazy_greedy
+    single = isinstance(blocks, TokenBlocks) and holds_single_vectors(blocks, regularization)
+    fast = vector_greedy if single else lazy_greedy
     algorithms: dict[Algorithm, Callable[..., None]] = {
         "lazy": partial(fast, device=device),
         "paper": paper_greedy,

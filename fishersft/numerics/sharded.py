@@ -48,6 +48,7 @@ class ShardedBlocks:
         self.dim = first.dim
         self.dtype = reduce(torch.promote_types, [shard.dtype for shard in self._shards])
         self.device = first.device
+        self.memory_for_looks = sum(shard.memory_for_looks for shard in self._shards)
 
     def __len__(self) -> int:
         return len(self.lengths)

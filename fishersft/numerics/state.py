@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,17 @@ def one_blas_thread() -> Iterator[None]:
     """Hold numpy's and scipy's BLAS to one thread: theirs spin on when they are done, and slow all else by half."""
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         yield
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[int]:
+    """Let torch use so many threads; gives how many they were before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
 
 
 class InformationState:
@@ -81,11 +93,19 @@ class InformationState:
             self._column_norms = self.cholesky.square().sum(0).sqrt().to(self._device)
         return self._column_norms.to(dtype)
 
+    @property
+    def norm(self) -> float:
+        """|L|, in the Frobenius norm."""
+        return float(self.column_norms(torch.float64).norm())
+
     def _downdate(self, block: torch.Tensor) -> torch.Tensor:
         whitened = torch.linalg.solve_triangular(self.cholesky, block.T, upper=False)
-        identity = torch.eye(len(block), dtype=torch.float64)
-        root = torch.linalg.qr(torch.cat([whitened, identity]), mode="r").R
-        columns = torch.linalg.solve_triangular(root, whitened, upper=True, left=False)
+        if len(block) == 1:
+            columns = whitened / math.hypot(1.0, float(whitened.norm()))
+        else:
+            identity = torch.eye(len(block), dtype=torch.float64)
+            root = torch.linalg.qr(torch.cat([whitened, identity]), mode="r").R
+            columns = torch.linalg.solve_triangular(root, whitened, upper=True, left=False)
         return torch.linalg.solve_triangular(self.cholesky.T, columns, upper=True)
 
     def _leading(self, columns: torch.Tensor) -> torch.Tensor:

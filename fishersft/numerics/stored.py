@@ -19,6 +19,7 @@ from fishersft.numerics.blocks import _LARGEST
 from fishersft.numerics.row_cache import RowCache, lengths_of
 
 _CHUNK_ELEMENTS = 1 << 19  # in a chunk: 2 MiB in float32; of larger ones malloc keeps many times as much
+_SHARE_OF_ROWS, _SHARE_OF_LOOKS = 0.4, 0.1  # of the memory
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
@@ -32,9 +33,10 @@ class StoredBlocks:
     Args:
         files: the shards, whose blocks are numbered one after the other; of one dim and one dtype: float16,
             bfloat16, float32 or float64. They must not change while the object is in use.
-        memory: bytes kept between calls, at most: cached blocks, the offsets and the cache's records (16 bytes
-            a block, 4 a token, 4 more a cached token). What calls return, and as much again while they read,
-            comes on top.
+        memory: bytes for a whole selection from these blocks, beyond the interpreter and its libraries. Four tenths
+            are for cached blocks, the offsets and the cache's records (16 bytes a block, 4 a token, 4 more a cached
+            token), a tenth for what a selection keeps of its looks, and the rest for what is being read and
+            computed, and for what the memory allocator does not give back.
 
     Raises:
         InputError: a file is missing, damaged, cut short, or of other shapes or dtypes than expected; or
@@ -58,7 +60,8 @@ class StoredBlocks:
         rising = [offsets[1:] + int(first) for (_, offsets), first in zip(opened, self._first_rows[:-1], strict=True)]
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), *rising])
         self._starts = self.offsets.numpy()
-        self._cache = RowCache(self._starts, self.dim, self.dtype, memory)
+        self._cache = RowCache(self._starts, self.dim, self.dtype, int(_SHARE_OF_ROWS * memory))
+        self.memory_for_looks = _SHARE_OF_LOOKS * memory
         self._lock = threading.Lock()
         self.bytes_read = 0  # from the files so far, by all threads
 

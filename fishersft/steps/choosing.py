@@ -104,6 +104,8 @@ def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[
         words["Quotas"] = f"by {settings.quota_column}, at most {quotas}"
     if settings.extends is not None:
         words["Extends"] = f"selection {settings.extends[:12]}"
+        if facts["removed_since"]:
+            words["Extends"] += f", without {facts['removed_since']:,} picks removed from the corpus since"
     if settings.project_to is not None:
         overlooked = f"at most {facts['projection_loss_nats']:.4g} nats of its gain overlooked"
         words["Projected to"] = f"{settings.project_to} dimensions; {overlooked}"

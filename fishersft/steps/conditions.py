@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from fishersft.config import CurateConfig
 from fishersft.data.manifest import Manifest
@@ -18,52 +19,54 @@ from fishersft.steps.picks import load_picks, picked_blocks, picked_examples
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier selections chose.
+    """What earlier selections chose, as far as the corpus still has it.
 
     Attributes:
-        blocks: of all their picks; None where nothing is extended.
+        blocks: of their picks that are still in the corpus, held out now or not; None where there are none.
         indices: (n,), int64; where their examples are in the pool now, in the order of the pool.
+        removed: how many of their picks are no longer in the corpus, and so do not count.
     """
 
     blocks: TokenBlocks | None
     indices: np.ndarray
+    removed: int
 
 
 def earlier_selections(store: Store, config: CurateConfig, index: CorpusIndex, embeddings: Sequence[str]) -> Earlier:
     """The selection that `selection.extends` names, and those that it extends itself.
 
-    Examples are found again by their content, so the corpus may have grown or moved since.
+    Examples are found again by their content, so the corpus may have grown or moved since. What was removed from it
+    since is in no later dataset either: it tells nothing that a new pick would only repeat.
 
     Args:
-        index: of the pool.
+        index: of the corpus now.
         embeddings: the keys of the pool's embeddings.
 
     Raises:
         InputError: there is no such selection, it was embedded otherwise, or it chose the whole pool.
     """
-    settings = config.selection
-    keys = _chain(store, settings.extends)
+    keys = _chain(store, config.selection.extends)
     if not keys:
-        return Earlier(None, np.empty(0, dtype=np.int64))
-    now = _embedded_by(store.get("embeddings", embeddings[0]))
+        return Earlier(None, np.empty(0, dtype=np.int64), 0)
+    _check_embedded_alike(store, keys, embeddings[0])
+    pool = _digests(store, config, index.shards)
+    present = {*pool, *_digests(store, config, [index.held_out])}
+    chosen, blocks = set[str](), list[torch.Tensor]()
+    removed = 0
     for key in keys:
-        first = store.get("selection", key).inputs["embeddings"][0]
-        if _embedded_by(store.get("embeddings", first)) != now:
-            raise InputError(
-                f"selection.extends: the selection {key} was embedded otherwise (another model, model.max_tokens, "
-                "model.dtype or criterion), so what it tells cannot be counted here; embed alike, or leave it out"
-            )
-    blocks = TokenBlocks.concatenate([picked_blocks(store, key, settings.criterion) for key in keys])
-    chosen = {
-        example.digest for key in keys for example in picked_examples(store, config.corpus, load_picks(store, key))
-    }
-    pool = [example.digest for shard in index.shards for example in shard_examples(store, config.corpus, shard)]
+        picks = picked_examples(store, config.corpus, load_picks(store, key))
+        for example, block in zip(picks, picked_blocks(store, key, config.selection.criterion), strict=True):
+            if example.digest in present:
+                chosen.add(example.digest)
+                blocks.append(block)
+            else:
+                removed += 1
     indices = np.array([i for i, digest in enumerate(pool) if digest in chosen], dtype=np.int64)
     if len(indices) == len(pool):
         raise InputError(
             f"selection.extends: the selection {keys[0]} holds every example of the pool; add examples, or leave it out"
         )
-    return Earlier(blocks, indices)
+    return Earlier(TokenBlocks.from_sequence(blocks) if blocks else None, indices, removed)
 
 
 def quota_groups(store: Store, index: CorpusIndex, column: str) -> list[str]:
@@ -91,6 +94,21 @@ def _chain(store: Store, selection: str | None) -> list[str]:
         keys.append(selection)
         selection = store.get("selection", selection).params.get("extends")
     return keys
+
+
+def _check_embedded_alike(store: Store, selections: Sequence[str], embeddings: str) -> None:
+    now = _embedded_by(store.get("embeddings", embeddings))
+    for key in selections:
+        first = store.get("selection", key).inputs["embeddings"][0]
+        if _embedded_by(store.get("embeddings", first)) != now:
+            raise InputError(
+                f"selection.extends: the selection {key} was embedded otherwise (another model, model.max_tokens, "
+                "model.dtype or criterion), so what it tells cannot be counted here; embed alike, or leave it out"
+            )
+
+
+def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> list[str]:
+    return [example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)]
 
 
 def _embedded_by(embeddings: Manifest) -> tuple[object, object]:

@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.data.examples import Example, example_of
 from fishersft.data.keys import digest_of
-from fishersft.data.pool import Pool, PoolRow, read_pool, read_whole, shard_boundaries
+from fishersft.data.pool import Pool, ReadRows, read_pool, read_whole
 from fishersft.data.readers import Row
 from fishersft.data.rows import decode_row
+from fishersft.data.shards import pool_shards
+from fishersft.data.spool import Spool
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
+from fishersft.steps.listing import found_or_read
 from fishersft.steps.outcome import Outcome, find_or_make
 
-CORPUS_VERSION = 1
+# Raise it too when a file is read into other rows: what was read is found again without reading (see listing.py).
+CORPUS_VERSION = 2
 SHARD_VERSION = 1
+
+_VERSIONS = {"corpus_version": CORPUS_VERSION, "shard_version": SHARD_VERSION}
+_WRITERS = 8  # a remote store answers one in tens of milliseconds, whatever the machine
 
 
 @dataclass(frozen=True)
 class CorpusIndex:
-    """What a corpus artifact says: its shards' keys in order, the held-out shard's, where rows came from, counts."""
+    """What a corpus artifact says.
+
+    Attributes:
+        shards: the shards' keys in order.
+        held_out: the held-out shard's.
+        rows: how many rows each shard has, and then the held-out one.
+        counts: what became of the rows read, see `ReadCounts`.
+        folder: the artifact's; `sources.parquet` there says where each row came from.
+    """
 
     shards: list[str]
     held_out: str
-    sources: dict[str, list[tuple[str, int]]]
+    rows: list[int]
     counts: dict[str, Any]
+    folder: Path
 
     def source_of(self, shard: str, row: int) -> tuple[str, int]:
         """The file and the row or line number there of a row of a shard."""
-        name, number = self.sources[shard][row]
-        return name, number
+        before = [*self.shards, self.held_out].index(shard)
+        place = sum(self.rows[:before]) + row
+        return self._sources["file"][place].as_py(), self._sources["number"][place].as_py()
+
+    @cached_property
+    def _sources(self) -> pa.Table:
+        return pq.read_table(self.folder / "sources.parquet", read_dictionary=["file"])
 
 
 def read_corpus(store: Store, config: CurateConfig) -> Outcome:
     """Reads the corpus, sets held-out examples aside and saves the rest as shards: an artifact of kind "corpus".
 
+    A corpus whose files are listed as at an earlier run is not read, see `found_or_read`.
+
     Raises:
-        InputError: the corpus is missing, empty or malformed.
+        InputError: the corpus is missing, empty or malformed; or the disk is full.
     """
-    started = time.perf_counter()
-    return _save_corpus(store, config, read_pool(config.corpus, config.seed), started)
+    return found_or_read(store, config, {**_VERSIONS, "split": True}, lambda: _read(store, config, read_pool))
 
 
 def target_config(config: CurateConfig) -> CurateConfig:
@@ -60,21 +87,19 @@ def read_target(store: Store, config: CurateConfig) -> Outcome:
     """Reads the selection's target and saves all of it as shards, none held out: an artifact of kind "corpus".
 
     Raises:
-        InputError: the target is missing, empty or malformed.
+        InputError: the target is missing, empty or malformed; or the disk is full.
     """
-    started = time.perf_counter()
-    config = target_config(config)
+    target = target_config(config)
     try:
-        whole = read_whole(config.corpus, config.seed)
+        return found_or_read(store, target, {**_VERSIONS, "split": False}, lambda: _read(store, target, read_whole))
     except InputError as error:
         raise InputError(f"selection.target, read as a corpus: {error}") from error
-    return _save_corpus(store, config, whole, started)
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:
     """What the corpus artifact of that key says."""
-    text = (store.fetch("corpus", corpus) / "corpus.json").read_text(encoding="utf-8")
-    return CorpusIndex(**json.loads(text))
+    folder = store.fetch("corpus", corpus)
+    return CorpusIndex(**json.loads((folder / "corpus.json").read_text(encoding="utf-8")), folder=folder)
 
 
 def shard_rows(store: Store, shard: str) -> list[dict[str, Any]]:
@@ -91,35 +116,45 @@ def shard_examples(store: Store, config: CorpusConfig, shard: str) -> list[Examp
     return [example for example in examples if example is not None]
 
 
-def _save_corpus(store: Store, config: CurateConfig, split: Pool, started: float) -> Outcome:
-    slices = shard_boundaries([row.digest for row in split.pool], config.embedding.shard_rows)
-    pieces = [split.pool[piece] for piece in slices]
-    shards = [_save_shard(store, piece) for piece in pieces]
-    held_out = _save_shard(store, split.held_out)
-    index = CorpusIndex(
-        shards,
-        held_out,
-        {
-            key: [(row.source, row.number) for row in piece]
-            for key, piece in zip([*shards, held_out], [*pieces, split.held_out], strict=True)
-        },
-        asdict(split.counts),
-    )
+def _read(store: Store, config: CurateConfig, read: Callable[[CorpusConfig, int, Spool], Pool]) -> Outcome:
+    started = time.perf_counter()
+    with Spool() as spool:
+        return _save_corpus(store, config, read(config.corpus, config.seed, spool), spool, started)
+
+
+def _save_corpus(store: Store, config: CurateConfig, split: Pool, spool: Spool, started: float) -> Outcome:
+    rows = split.rows
+    cut = pool_shards(rows.digests[split.pool], rows.files[split.pool], config.embedding.shard_rows)
+    pieces = [*(split.pool[places] for places in cut), split.held_out]
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        *shards, held_out = writers.map(lambda places: _save_shard(store, spool.read(rows.texts[places])), pieces)
+    counts = asdict(split.counts)
+    index = {"shards": shards, "held_out": held_out, "rows": [len(places) for places in pieces], "counts": counts}
+    order = np.concatenate(pieces)
+    sources = {"names": rows.names, "rows": _digest(rows.files[order], rows.numbers[order])}
 
     def write(draft: Draft) -> None:
-        (draft.folder / "corpus.json").write_text(json.dumps(asdict(index)), encoding="utf-8")
+        (draft.folder / "corpus.json").write_text(json.dumps(index), encoding="utf-8")
+        pq.write_table(_sources(rows, order), draft.folder / "sources.parquet")
         draft.started = started
-        draft.facts.update(index.counts, shard_keys=shards)
+        draft.facts.update({**counts, "sources": len(split.counts.sources)}, shard_keys=shards, held_out_key=held_out)
 
-    sources = [f"shard/{key}" for key in (*shards, held_out)]
-    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of(asdict(index))}, write, sources)
+    made_from = [f"shard/{key}" for key in (*shards, held_out)]
+    return find_or_make(store, "corpus", CORPUS_VERSION, {}, {"index": digest_of([index, sources])}, write, made_from)
 
 
-def _save_shard(store: Store, rows: Sequence[PoolRow]) -> str:
-    encoded = [row.encoded for row in rows]
+def _digest(files: np.ndarray, numbers: np.ndarray) -> str:
+    return hashlib.sha256(files.astype("<i4").tobytes() + numbers.astype("<i8").tobytes()).hexdigest()
 
+
+def _sources(rows: ReadRows, order: np.ndarray) -> pa.Table:
+    files = pa.DictionaryArray.from_arrays(pa.array(rows.files[order]), pa.array(rows.names, pa.string()))
+    return pa.table({"file": files, "number": pa.array(rows.numbers[order])})
+
+
+def _save_shard(store: Store, encoded: list[str]) -> str:
     def write(draft: Draft) -> None:
         pq.write_table(pa.table({"row": pa.array(encoded, pa.string())}), draft.folder / "rows.parquet")
-        draft.facts["rows"] = len(rows)
+        draft.facts["rows"] = len(encoded)
 
     return find_or_make(store, "shard", SHARD_VERSION, {}, {"rows": digest_of(encoded)}, write).key

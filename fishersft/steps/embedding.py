@@ -10,12 +10,20 @@ from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import shard_examples
-from fishersft.steps.models import PreparedModel, loaded_model, loaded_tokeniser, most_tokens, prepare_model
+from fishersft.steps.models import (
+    COMPUTING,
+    PreparedModel,
+    loaded_model,
+    loaded_tokeniser,
+    most_tokens,
+    prepare_model,
+)
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
 EMBEDDING_VERSION = 1
 FISHER_WEIGHTS_VERSION = 1
 TOKENISING_VERSION = 1
+EMBEDDING_THREADS = 2  # one computes, the other reads the next shard or uploads the last one
 
 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
@@ -23,7 +31,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
 
     Where the config's criterion is "fisher-weighted", the tokens' Fisher weights lie beside them. Its facts count
     sentences, loss tokens, truncated sentences and sentences without a loss position. `on_progress` is called with
-    (loss tokens done, in all).
+    (loss tokens done, in all). Threads may embed shards at once: one computes while others read, tokenise or upload.
     """
     model = prepare_model(store, config.model)
     examples = shard_examples(store, config.corpus, shard)
@@ -34,8 +42,11 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
 
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
-        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
-        embedded = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_fisher_weights=weighted)
+        with COMPUTING:
+            loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
+            embedded = embed(
+                loaded, sentences, config.embedding.batch_tokens, on_progress, with_fisher_weights=weighted
+            )
         blocks = embedded.blocks
         _check_finite(blocks, examples)
         write_blocks(blocks, draft.folder / EMBEDDINGS_FILE, embedded.fisher_weights)

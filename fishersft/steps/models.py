@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from fishersft.config import ModelConfig
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fishersft.models.tokenising import SentenceTokeniser
 
 CONVERSION_VERSION = 1
+# Held while a model is loaded or computes, so that of several threads one computes and the others read, tokenise or
+# upload.
+COMPUTING = Lock()
 _CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 

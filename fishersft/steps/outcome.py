@@ -66,16 +66,17 @@ def find_or_make(
     key = artifact_key(kind, version, params, inputs)
     found = store.find(kind, key)
     if found is not None:
-        return _outcome(store, found, hit=True)
+        return used(store, found, hit=True)
     with claimed(store.files, kind, key, lambda: store.find(kind, key) is not None):
         found = store.find(kind, key)  # another may have made it meanwhile
         if found is None:
             with store.publish(kind, key, {"version": version, **params}, inputs, sources) as draft:
                 make(draft)
-    return _outcome(store, found or store.get(kind, key), hit=found is not None)
+    return used(store, found or store.get(kind, key), hit=found is not None)
 
 
-def _outcome(store: Store, manifest: Manifest, hit: bool) -> Outcome:
+def used(store: Store, manifest: Manifest, hit: bool) -> Outcome:
+    """The outcome of a step that found or made this artifact; who records the run is told."""
     for tell in store.on_use:
         tell(manifest.kind, manifest.key, hit)
     return Outcome(manifest.kind, manifest.key, hit, manifest.seconds, manifest.facts)

@@ -154,6 +154,8 @@ def _save_selection(
         blocks = TokenBlocks.concatenate(pieces)
         earlier = earlier_selections(store, config, index, embeddings)
         columns, facts = pick(blocks, earlier, draft.checkpoint)
+        if config.selection.extends is not None:
+            facts["removed_since"] = earlier.removed
         indices = columns.pop("index")
         sizes = [len(piece) for piece in pieces]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
@@ -177,5 +179,6 @@ def _save_selection(
     read = [*embeddings, *further_inputs.get("target", ())]
     sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in read)]
     if config.selection.extends is not None:
+        inputs["held_out"] = index.held_out  # which earlier picks are still in the corpus hangs on it too
         sources.append(f"selection/{config.selection.extends}")
     return find_or_make(store, "selection", version, params, inputs, write, sources)

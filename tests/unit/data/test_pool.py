@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from fishersft.config import CorpusConfig
 from fishersft.data.examples import TextExample
-from fishersft.data.pool import Pool, PoolRow, read_pool, split_pool
+from fishersft.data.pool import Pool, read_pool, split_pool
 from fishersft.data.readers import ReadCounts, Row
+from fishersft.data.rows import decode_row
+from fishersft.data.spool import Spool
 from fishersft.errors import InputError
 
 
@@ -21,28 +24,43 @@ def rows_of(texts: list[str]) -> list[Row]:
     return [Row({"text": text, "place": i}, "a.txt", i) for i, text in enumerate(texts, 1)]
 
 
-def split(texts: list[str], seed: int = 0, **settings: Any) -> Pool:
+@dataclass
+class Split:
+    """A pool, and the texts and row numbers of both its sides."""
+
+    pool: list[str]
+    held_out: list[str]
+    pool_numbers: list[int]
+    held_out_numbers: list[int]
+    split: Pool
+
+
+def split(texts: list[str], seed: int = 0, **settings: Any) -> Split:
     config = CorpusConfig(path="a.txt", **settings)
-    return split_pool(rows_of(texts), config, seed, ReadCounts(rows_read=len(texts), sources=["a.txt"]))
-
-
-def texts_of(rows: list[PoolRow]) -> list[str]:
-    return [row.row().data["text"] for row in rows]
+    counts = ReadCounts(rows_read=len(texts), sources=["a.txt"])
+    with Spool() as spool:
+        found = split_pool(rows_of(texts), config, seed, counts, spool)
+        sides = [found.pool, found.held_out]
+        pool, held_out = (
+            [decode_row(text)["text"] for text in spool.read(found.rows.texts[places])] for places in sides
+        )
+    numbers = [found.rows.numbers[places].tolist() for places in sides]
+    return Split(pool, held_out, *numbers, found)
 
 
 def numbered(count: int, start: int = 0) -> list[str]:
     return [f"sentence {i}" for i in range(start, start + count)]
 
 
-def test_rows_come_back_as_they_were_in_the_order_of_the_corpus() -> None:
-    pool = split(numbered(50))
-    numbers = [row.number for row in pool.pool]
-    assert numbers == sorted(numbers)
-    assert sorted(numbers + [row.number for row in pool.held_out]) == list(range(1, 51))
-    first = pool.pool[0]
-    assert first.row() == rows_of(numbered(50))[first.number - 1]
-    assert first.example(CorpusConfig(path="a.txt")) == TextExample(first.row().data["text"])
-    assert first.digest.hex() == TextExample(first.row().data["text"]).digest
+def test_rows_come_back_as_they_were_in_the_order_of_the_file() -> None:
+    found = split(numbered(50))
+    assert found.pool_numbers == sorted(found.pool_numbers)
+    assert found.held_out_numbers == sorted(found.held_out_numbers)
+    assert sorted(found.pool_numbers + found.held_out_numbers) == list(range(1, 51))
+    assert found.pool == [numbered(50)[number - 1] for number in found.pool_numbers]
+    first = found.split.pool[0]
+    assert found.split.rows.digests[first].tobytes().hex() == TextExample(found.pool[0]).digest
+    assert found.split.rows.names[found.split.rows.files[first]] == "a.txt"
 
 
 def test_about_the_share_asked_for_is_held_out() -> None:
@@ -57,35 +75,34 @@ def test_pool_and_held_out_share_no_text_whatever_the_duplicates(seed: int, data
     texts = numbered(60) + data.draw(st.lists(st.sampled_from([*numbered(60), " ", ""]), max_size=40))
     shuffled = data.draw(st.permutations(texts))
     pool = split(shuffled, seed, held_out_fraction=0.5)
-    chosen, held_out = texts_of(pool.pool), texts_of(pool.held_out)
-    assert sorted(chosen + held_out) == sorted(numbered(60))
-    assert not set(chosen) & set(held_out)
+    assert sorted(pool.pool + pool.held_out) == sorted(numbered(60))
+    assert not set(pool.pool) & set(pool.held_out)
 
 
 def test_of_duplicates_the_first_is_kept() -> None:
     pool = split([*numbered(30), *numbered(30)])
-    assert {row.number for row in pool.pool + pool.held_out} == set(range(1, 31))
-    assert pool.counts.duplicates == 30
+    assert sorted(pool.pool_numbers + pool.held_out_numbers) == list(range(1, 31))
+    assert pool.split.counts.duplicates == 30
 
 
 def test_the_split_does_not_depend_on_the_order_of_rows() -> None:
     texts = numbered(300)
     shuffled = random.Random(1).sample(texts, 300)
     one, two = split(texts, max_rows=100), split(shuffled, max_rows=100)
-    assert set(texts_of(one.pool)) == set(texts_of(two.pool))
-    assert set(texts_of(one.held_out)) == set(texts_of(two.held_out))
+    assert set(one.pool) == set(two.pool)
+    assert set(one.held_out) == set(two.held_out)
 
 
 def test_appending_leaves_every_example_on_its_side() -> None:
     one, two = split(numbered(300)), split(numbered(600))
-    assert texts_of(two.pool)[: len(one.pool)] == texts_of(one.pool)
-    assert texts_of(two.held_out)[: len(one.held_out)] == texts_of(one.held_out)
+    assert two.pool[: len(one.pool)] == one.pool
+    assert two.held_out[: len(one.held_out)] == one.held_out
 
 
 def test_a_sample_of_a_grown_corpus_keeps_what_is_not_replaced() -> None:
     one, two = split(numbered(1000), max_rows=200), split(numbered(1100, 0), max_rows=200)
-    before = set(texts_of(one.pool + one.held_out))
-    after = set(texts_of(two.pool + two.held_out))
+    before = set(one.pool + one.held_out)
+    after = set(two.pool + two.held_out)
     assert len(before) == len(after) == 200
     assert after - before <= set(numbered(100, 1000))
     assert 150 < len(before & after) < 200
@@ -95,29 +112,30 @@ def test_the_sample_is_uniform_over_the_corpus() -> None:
     times = [0] * 10
     for seed in range(60):
         pool = split(numbered(1000), seed, max_rows=100)
-        for row in pool.pool + pool.held_out:
-            times[(row.number - 1) // 100] += 1
+        for number in pool.pool_numbers + pool.held_out_numbers:
+            times[(number - 1) // 100] += 1
     assert sum(times) == 6000
     assert all(500 < count < 700 for count in times), times
 
 
 def test_the_seed_changes_sample_and_split() -> None:
     one, two = split(numbered(300), 0, max_rows=100), split(numbered(300), 1, max_rows=100)
-    assert set(texts_of(one.pool)) != set(texts_of(two.pool))
-    assert set(texts_of(split(numbered(300), 0).held_out)) != set(texts_of(split(numbered(300), 1).held_out))
+    assert set(one.pool) != set(two.pool)
+    assert set(split(numbered(300), 0).held_out) != set(split(numbered(300), 1).held_out)
 
 
 def test_more_rows_allowed_than_there_are_keeps_all() -> None:
     pool = split(numbered(50), max_rows=51)
     assert len(pool.pool) + len(pool.held_out) == 50
-    assert pool.counts.beyond_max_rows == 0
+    assert pool.split.counts.beyond_max_rows == 0
 
 
 def test_the_counts_add_up_to_the_rows_read(tmp_path: Path) -> None:
     lines = [*numbered(100), *numbered(20), "", "  ", "# heading"]
     (tmp_path / "a.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = CorpusConfig(path=str(tmp_path / "a.txt"), pattern="[^#].*", max_rows=80)
-    counts = read_pool(config, 0).counts
+    with Spool() as spool:
+        counts = read_pool(config, 0, spool).counts
     assert (counts.rows_read, counts.blank, counts.unmatched) == (123, 2, 1)
     assert (counts.duplicates, counts.beyond_max_rows) == (20, 20)
     assert counts.held_out > 0
@@ -138,8 +156,8 @@ def test_a_corpus_without_enough_examples_says_why(
     tmp_path: Path, content: str, pattern: str | None, message: str
 ) -> None:
     (tmp_path / "a.txt").write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=message):
-        read_pool(CorpusConfig(path=str(tmp_path / "a.txt"), pattern=pattern), 0)
+    with Spool() as spool, pytest.raises(InputError, match=message):
+        read_pool(CorpusConfig(path=str(tmp_path / "a.txt"), pattern=pattern), 0, spool)
 
 
 def advice(error: InputError) -> float:
@@ -168,5 +186,5 @@ def test_where_all_is_held_out_the_advice_works(seed: int) -> None:
 
 def test_a_row_that_cannot_be_stored_is_named() -> None:
     rows = [Row({"text": "x", "image": object()}, "a.parquet", 3)]
-    with pytest.raises(InputError, match=r"a.parquet:3: field 'image' holds"):
-        split_pool(rows, CorpusConfig(path="a.parquet"), 0, ReadCounts())
+    with Spool() as spool, pytest.raises(InputError, match=r"a.parquet:3: field 'image' holds"):
+        split_pool(rows, CorpusConfig(path="a.parquet"), 0, ReadCounts(), spool)

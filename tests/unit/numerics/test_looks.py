@@ -162,26 +162,42 @@ def test_a_block_of_more_tokens_than_dim_takes_away_as_its_triangle_does() -> No
     assert block_gain(look.state.cholesky, pool[1].double()) <= after[0] < before[0]
 
 
-def test_slots_are_taken_over_so_that_memory_is_bounded_by_what_was_looked_at_lately() -> None:
+class BoundedBlocks(TokenBlocks):
+    """As those on disk, for the memory that looks may keep: 100 blocks of one token."""
+
+    @property
+    def memory_for_looks(self) -> float:
+        return 400.0
+
+
+def test_what_is_remembered_of_blocks_stays_within_its_memory_and_is_of_those_used_last() -> None:
     rng = np.random.default_rng(0)
-    dim, number = 6, 3000
-    pool = TokenBlocks.from_sequence([rng.normal(size=(1, dim)) for _ in range(number)])
-    look = Looks(pool)
-    looked_at: list[set[int]] = []
-    most_lately = 0
-    for _ in range(200):
-        members = rng.choice(number, 20, replace=False)
-        looked_at.append(set(members.tolist()))
-        lower, upper = look(np.sort(members), F32)
+    vectors = torch.from_numpy(rng.normal(size=(3000, 6)))
+    look = Looks(BoundedBlocks(vectors, torch.arange(3001)))
+    seen = set[int]()
+    for _ in range(40):
+        members = np.sort(rng.choice(3000, 60, replace=False))
+        seen.update(members.tolist())
+        lower, upper = look(members, F32)
         assert (lower < upper).all()
-        # Each pick is one column: what was looked at within the window may still be brought down.
-        most_lately = max(most_lately, len(set().union(*looked_at[-look.state.window - 1 :])))
-        look.state.add(pool[int(members[0])].double())
+        assert look.slots <= 100
+        look.state.add(vectors[members[:1]])
+        assert look.is_behind(members).all()  # they were used last
     look.close()
-    assert len(set().union(*looked_at)) > 2000
-    assert look.slots <= 1.5 * most_lately + 20
+    assert len(seen) > 1500
     held = look._roots.slots >= 0
-    assert len(np.unique(look._roots.slots[held])) == held.sum()  # no two blocks share one
+    assert held.sum() == len(np.unique(look._roots.slots[held])) == 100  # no two blocks share one
+
+
+def test_blocks_for_which_there_is_no_memory_are_looked_at_without_being_remembered() -> None:
+    rng = np.random.default_rng(0)
+    pool = BoundedBlocks(torch.from_numpy(rng.normal(size=(60, 6))), torch.arange(0, 61, 3))
+    look = Looks(pool)
+    lower, upper = look(np.arange(19), F32)
+    gains = np.array([block_gain(look.state.cholesky, pool[i]) for i in range(19)])
+    look.close()
+    assert ((lower <= gains) & (gains <= upper)).all()
+    assert (look._roots.slots >= 0).sum() == 400 // (4 * 9)
 
 
 def test_threads_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:

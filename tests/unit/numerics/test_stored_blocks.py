@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -39,8 +40,12 @@ def write(shards: list[TokenBlocks], folder: Path) -> list[Path]:
 
 
 def memory_for(rows: int, blocks: StoredBlocks) -> int:
-    """What holds so many float32 rows beside the records of all blocks, as the docstring counts them."""
-    return 16 * len(blocks) + 8 + 4 * int(blocks.offsets[-1]) + rows * (4 * blocks.dim + 4)
+    """For so many float32 rows beside the records of all blocks, as the docstring counts them."""
+    return math.ceil((records_of(blocks) + rows * (4 * blocks.dim + 4)) / 0.4)
+
+
+def records_of(blocks: StoredBlocks) -> int:
+    return 16 * len(blocks) + 8 + 4 * int(blocks.offsets[-1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -76,8 +81,8 @@ def test_any_sequence_of_looks_gives_the_right_rows_from_a_cache_of_any_size(
     whole = TokenBlocks.concatenate(shards)
     with tempfile.TemporaryDirectory() as folder:
         files = write(shards, Path(folder))
-        records = 16 * len(whole) + 8 + 4 * len(whole.values)
-        blocks = StoredBlocks(files, memory=records + 12 * data.draw(st.integers(0, len(whole.values))))
+        rows = data.draw(st.integers(0, len(whole.values)))
+        blocks = StoredBlocks(files, memory_for(rows, StoredBlocks(files, AMPLE)))
         for _ in range(8):
             indices = np.array(data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=6)), dtype=np.int64)
             assert torch.equal(blocks.rows_of(indices), whole.rows_of(indices))
@@ -196,14 +201,14 @@ print(resident("VmHWM") - before, resident("VmRSS") - before, blocks.bytes_read)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux's /proc")
 def test_memory_stays_within_the_bound_when_the_file_is_four_times_larger(tmp_path: Path) -> None:
-    memory, beside = 64 << 20, 96 << 20  # beside: what two threads are given, what malloc keeps of it, libraries
+    memory, beside = 64 << 20, 96 << 20  # beside: libraries that load later, and what malloc keeps of small pools
     rows = 4 * memory // (576 * 4)
     shard = TokenBlocks(torch.ones(rows, 576), torch.cat([torch.arange(0, rows, 40), torch.tensor([rows])]))
     (path,) = write([shard], tmp_path)
     command = [sys.executable, "-c", PEAK_PROGRAM, str(path), str(memory)]
     peak, at_the_end, bytes_read = map(int, subprocess.check_output(command, text=True).split())
     assert bytes_read > 8 * memory
-    assert at_the_end > memory // 2  # blocks were kept
+    assert at_the_end > memory // 4  # blocks were kept
     assert peak < memory + beside < 4 * memory
 
 
@@ -312,5 +317,6 @@ def test_memory_for_less_than_the_records_is_refused(tmp_path: Path) -> None:
     files = write([a_shard([2] * 100)], tmp_path)
     least = memory_for(0, StoredBlocks(files, AMPLE))
     assert len(StoredBlocks(files, least)[5]) == 2
-    with pytest.raises(InputError, match=f"offsets and records alone take {least:,}"):
-        StoredBlocks(files, least - 1)
+    records = records_of(StoredBlocks(files, AMPLE))
+    with pytest.raises(InputError, match=f"offsets and records alone take {records:,}"):
+        StoredBlocks(files, least - 3)

@@ -113,6 +113,38 @@ def test_shards_hold_the_pools_rows_exactly_and_no_held_out_row(run: Run, corpus
     assert source.endswith("verses.jsonl") and came[number - 1] == shard_rows(run.store, index.shards[1])[0]
 
 
+def test_every_row_of_a_shard_is_traced_to_its_file_and_line(run: Run, tmp_path: Path) -> None:
+    files = {name: [f"{name} {i}" for i in range(count)] for name, count in {"a": 40, "b": 2, "c": 20}.items()}
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name, texts in files.items():
+        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n")
+    several = run.changed(corpus={"path": str(folder)})
+    index = load_index(run.store, read_corpus(run.store, several.config).key)
+    places = set[tuple[str, int]]()
+    for shard in [*index.shards, index.held_out]:
+        for number, row in enumerate(shard_rows(run.store, shard)):
+            source, line = index.source_of(shard, number)
+            assert files[Path(source).stem][line - 1] == row["text"]
+            places.add((source, line))
+    assert len(places) == 62
+
+
+def test_files_renamed_or_put_in_another_order_cost_no_embedding(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name, first in {"a": 0, "b": 40, "c": 55}.items():
+        texts = [" ".join(WORDS[(i * k) % 15] for k in range(1, 4 + i % 5)) + f" {i}" for i in range(first, first + 30)]
+        (folder / f"{name}.txt").write_text("\n".join(texts) + "\n")
+    several = run.changed(corpus={"path": str(folder)})
+    before, _ = several.embedded()
+    for old, new in {"a": "z", "c": "a"}.items():
+        (folder / f"{old}.txt").rename(folder / f"{new}.txt")
+    after, embeddings = several.embedded()
+    assert after.facts["shard_keys"] == before.facts["shard_keys"] and all(outcome.hit for outcome in embeddings)
+    assert not after.hit, "where rows came from is told by the new names"
+
+
 def test_everything_is_found_the_second_time(run: Run) -> None:
     first = run.selected()
     again_corpus, again_embeddings = run.embedded()
@@ -385,6 +417,54 @@ def test_an_extension_chooses_other_examples_and_counts_what_is_known(run: Run, 
     at_random = select_uniform(run.store, third_run.config, corpus.key, keys, third.facts["tokens"])
     drawn = {row["text"] for row in picked_rows(run.store, load_picks(run.store, at_random.key))}
     assert drawn and not {row["text"] for row in whole} & drawn
+
+
+def remove(corpus_file: Path, texts: set[str]) -> None:
+    lines = corpus_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    corpus_file.write_text("".join(line for line in lines if json.loads(line)["text"] not in texts), encoding="utf-8")
+
+
+def texts_of(run: Run, selection: Outcome) -> list[str]:
+    return [row["text"] for row in picked_rows(run.store, load_picks(run.store, selection.key))]
+
+
+def test_what_was_removed_from_the_corpus_no_longer_counts_in_an_extension(run: Run, corpus_file: Path) -> None:
+    *_, first = run.selected()
+    assert "removed_since" not in first.facts
+    unchanged = run.changed(selection={"extends": first.key}).selected()[2]
+    assert unchanged.facts["removed_since"] == 0
+
+    gone, kept = texts_of(run, first)[:3], texts_of(run, first)[3:]
+    remove(corpus_file, set(gone))
+    extending = run.changed(selection={"extends": first.key})
+    corpus, keys, extended = extending.selected()
+    assert extended.facts["removed_since"] == 3
+    words = settings_in_words(extending.config.selection, extended.facts)
+    assert words["Extends"].endswith(", without 3 picks removed from the corpus since")
+
+    blocks = TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in keys])
+    pool = [row["text"] for key in load_index(run.store, corpus.key).shards for row in shard_rows(run.store, key)]
+    still = [pool.index(text) for text in kept]
+    expected = select(blocks, 8, already_selected=TokenBlocks.from_sequence([blocks[i] for i in still]), exclude=still)
+    assert texts_of(run, extended) == [pool[i] for i in expected.indices]
+    at_random = select_uniform(run.store, extending.config, corpus.key, keys, extended.facts["tokens"])
+    assert at_random.facts["removed_since"] == 3
+
+
+def test_picks_that_are_held_out_now_still_count_in_an_extension(run: Run) -> None:
+    *_, first = run.selected()
+    other_split = run.changed(selection={"extends": first.key}, corpus={"held_out_fraction": 0.5})
+    corpus, _, extended = other_split.selected()
+    held_out = {row["text"] for row in shard_rows(run.store, load_index(run.store, corpus.key).held_out)}
+    assert held_out & set(texts_of(run, first)) and extended.facts["removed_since"] == 0
+
+
+def test_an_extension_of_what_was_all_removed_starts_anew(run: Run, corpus_file: Path) -> None:
+    *_, first = run.selected()
+    remove(corpus_file, set(texts_of(run, first)))
+    *_, anew = run.selected()
+    *_, extended = run.changed(selection={"extends": first.key}).selected()
+    assert texts_of(run, extended) == texts_of(run, anew) and extended.facts["removed_since"] == 8
 
 
 def test_an_extension_of_what_was_embedded_otherwise_or_of_all_is_refused(run: Run) -> None:
