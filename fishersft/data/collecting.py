@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
+from fishersft.data.concurrency import at_once
 from fishersft.data.files import FileInfo, Files
 from fishersft.data.inventory import SCRATCH, Artifact, remove_files, take_inventory
 from fishersft.data.lineage import Lineage
@@ -24,7 +24,7 @@ from fishersft.data.tags import Tag, read_tags
 from fishersft.errors import InputError
 
 _BATCH = 50
-_AT_ONCE = 8
+_LOOKERS = 8
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,7 @@ def _still_waste(store: Store, waste: Waste, names: Sequence[str]) -> list[str]:
     lineage = Lineage(waste.sources, look_up=sources_in_store)
     needed = lineage.needs(_roots(at_work, tags))
     before = min([waste.before, *(run.started for run in at_work)])
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        folders = list(threads.map(lambda name: list(store.files.list(name)), names))
+    folders = at_once(lambda name: list(store.files.list(name)), names, _LOOKERS)
     return [
         name
         for name, files in zip(names, folders, strict=True)

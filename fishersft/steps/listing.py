@@ -50,7 +50,9 @@ def found_or_read(store: Store, config: CurateConfig, further: dict[str, Any], r
     if file_signatures(config.corpus) == files:
         made_from = [f"corpus/{outcome.key}"]
         note = {"corpus": outcome.key}
-        find_or_make(store, "listing", LISTING_VERSION, params, inputs, lambda draft: draft.facts.update(note), made_from)
+        find_or_make(
+            store, "listing", LISTING_VERSION, params, inputs, lambda draft: draft.facts.update(note), made_from
+        )
     return outcome
 
 
