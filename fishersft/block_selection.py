@@ -12,14 +12,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from fishersft import terminal
-from fishersft.config import SelectionConfig
-from fishersft.data.block_files import blocks_file, read_blocks, read_picks, read_weights, write_picks
+from fishersft.config import MEMORY_PATTERN, SelectionConfig
+from fishersft.data.block_files import blocks_file, bytes_of, read_blocks, read_picks, read_weights, write_picks
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
 from fishersft.numerics.stored import StoredBlocks
 from fishersft.steps.choosing import choose, selection_facts, variance_facts
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)B?")
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,9 @@ def _read(files: Sequence[Path], settings: SelectionConfig) -> TokenBlocks:
 def _stored(files: Sequence[Path], memory: str, settings: SelectionConfig) -> StoredBlocks:
     if settings.criterion == "fisher-weighted":
         raise InputError("--memory is not for criterion fisher-weighted: weights are applied in memory; leave it out")
-    size = _SIZE.fullmatch(memory)
-    if size is None:
+    if re.fullmatch(MEMORY_PATTERN, memory) is None:
         raise InputError(f"--memory {memory}: expected bytes, or a number with K, M, G or T behind it, such as 4G")
-    number, unit = size.groups()
-    return StoredBlocks([blocks_file(file) for file in files], int(float(number) * 1024 ** " KMGT".index(unit or " ")))
+    return StoredBlocks([blocks_file(file) for file in files], bytes_of(memory))
 
 
 def _numbers(option: str, text: str) -> list[int]:

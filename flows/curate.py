@@ -9,7 +9,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
-from fishersft.data.runs import Run, recorded_run
+from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
+from fishersft.steps.conditions import extending_previous
 from fishersft.steps.embedding import EMBEDDING_THREADS
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
@@ -32,11 +33,13 @@ def curate(config: CurateConfig) -> RunResult:
     fine-tuned model and the report go to the config's output.
     """
     tasks.check_models(config)
-    with recorded_run(open_store(config.store), f"curate-{config.name}") as run:
-        return _curate(config, run)
+    store, name = open_store(config.store), f"curate-{config.name}"
+    previous = last_finished(store, name)
+    with recorded_run(store, name) as run:
+        return _curate(extending_previous(config, previous), run, previous)
 
 
-def _curate(config: CurateConfig, run: Run) -> RunResult:
+def _curate(config: CurateConfig, run: Run, previous: RunRecord | None) -> RunResult:
     corpus = tasks.read_corpus(config)
     model = tasks.prepare_model(config)
 
@@ -82,11 +85,11 @@ def _curate(config: CurateConfig, run: Run) -> RunResult:
         judgements_base=against_base.key,
     )
     report = tasks.make_report(config, keys)
-    tasks.publish_model_and_report(config, trained.key, report.key)
-
     steps = [corpus, *embedded, *towards, chosen, at_random, trained, trained_at_random, *measured, *written]
     result = RunResult(report.key, [*steps, against_uniform, against_base, report])
-    show_run(config, result)
+    this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
+    tasks.publish_model_and_report(config, trained.key, report.key, this_run)
+    show_run(config, result, this_run)
     return result
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 
 from fishersft.config import CurateConfig
+from fishersft.data.runs import RunRecord
 from fishersft.models.source import find_model
+from fishersft.reporting.summary import ThisRun
 from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import embedding, evaluation, models, publishing, reporting, selection, training
+from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
 from tasks.progress import Progress
@@ -111,10 +114,18 @@ def make_report(config: CurateConfig, keys: RunKeys) -> Outcome:
     return _logged(reporting.make_report(open_store(config.store), config, keys))
 
 
+@task(task_run_name="describe the run")
+def describe_run(
+    config: CurateConfig, steps: list[Outcome], corpus: str, embedded: list[Outcome], previous: RunRecord | None
+) -> ThisRun:
+    """Outcomes of all steps → what was found, what was made, and what is new since the run before."""
+    return this_run_steps.describe_run(open_store(config.store), steps, corpus, embedded, previous)
+
+
 @task(task_run_name="publish model and report")
-def publish_model_and_report(config: CurateConfig, trained: str, report: str) -> None:
+def publish_model_and_report(config: CurateConfig, trained: str, report: str, this_run: ThisRun) -> None:
     """The fine-tuned model and the report → the config's output."""
-    publishing.publish_model_and_report(open_store(config.store), config, trained, report)
+    publishing.publish_model_and_report(open_store(config.store), config, trained, report, this_run)
 
 
 def _logged(outcome: Outcome) -> Outcome:

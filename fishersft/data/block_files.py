@@ -109,6 +109,17 @@ def _arrays(path: Path, names: Sequence[str], expected: str) -> dict[str, torch.
     return arrays
 
 
+def bytes_of(size: str) -> int:
+    """A number of bytes from text such as "512M" (2^20 each) or "4G".
+
+    Example:
+        >>> bytes_of("1.5K"), bytes_of("100")
+        (1536, 100)
+    """
+    number = size.removesuffix("B").rstrip("KMGT")
+    return int(float(number) * 1024 ** " KMGT".index(size.removesuffix("B")[len(number) :] or " "))
+
+
 def write_picks(selection: Selection, path: Path) -> None:
     """Writes a selection as Parquet, a row a pick: rank (from 1), block, gain, tokens. Makes the folder.
 

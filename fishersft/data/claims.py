@@ -25,6 +25,7 @@ from fishersft.errors import InputError
 RENEWED_EVERY = 5.0  # seconds
 STALE_AFTER = 30.0  # seconds without a renewal; by the waiter's own clock, for clocks of machines differ
 LONGEST_PAUSE = 2.0  # seconds between two looks of a waiter
+_FIRST_PAUSE = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -42,17 +43,16 @@ def claimed(files: Files, kind: str, key: str, is_made: Callable[[], bool]) -> I
     """
     claim = _Claim(files, f".claims/{kind}-{key}.json")
     if not claim.take():
-        _log.warning("waiting for %s artifact %s: another process makes it", kind, key[:12])
-        _wait(claim, is_made)
+        _wait(claim, f"{kind} artifact {key[:12]}", is_made)
     try:
         yield
     finally:
         claim.release()
 
 
-def _wait(claim: _Claim, is_made: Callable[[], bool]) -> None:
+def _wait(claim: _Claim, what: str, is_made: Callable[[], bool]) -> None:
     """Returns when the artifact is made, or the claim taken over from one who does not renew it."""
-    last, since, pause = claim.read(), time.monotonic(), 0.05
+    last, since, pause = claim.read(), time.monotonic(), _FIRST_PAUSE
     while not is_made():
         now = claim.read()
         if now != last:
@@ -61,6 +61,8 @@ def _wait(claim: _Claim, is_made: Callable[[], bool]) -> None:
             claim.drop(last)
             if claim.take():
                 return
+        if pause == _FIRST_PAUSE:
+            _log.warning("waiting for %s: another process makes it", what)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -89,7 +91,9 @@ class _Claim:
     def read(self) -> bytes | None:
         """What the claim says now, whosever it is; None where there is none."""
         try:
-            return self.files.read(self.name)
+            content = self.files.read(self.name)
+            # Damaged on its way, it may be right the next time.
+            return content if _said(content) else self.files.read(self.name)
         except FileNotFoundError:
             return None
 

@@ -163,6 +163,42 @@ def costs(report: RunReport) -> Sheet:
     return Sheet("What it cost", columns, rows, total=total)
 
 
+def store_use(report: RunReport) -> Sheet:
+    """What this run found in the store and what it made, a row a kind of artifact."""
+    uses = report.this_run.uses if report.this_run else []
+    rows = [
+        Row(
+            (use.kind,),
+            (count(use.found), count(use.made), number(use.seconds_made, 1), number(use.seconds_saved, 1)),
+        )
+        for use in uses
+    ]
+    total = Row(
+        ("Total",),
+        (
+            count(sum(use.found for use in uses)),
+            count(sum(use.made for use in uses)),
+            number(sum(use.seconds_made for use in uses), 1),
+            number(sum(use.seconds_saved for use in uses), 1),
+        ),
+    )
+    columns = ("Kind", "Found", "Made", "Seconds to make", "Seconds saved")
+    return Sheet("Found in the store, or made", columns, rows, total=total)
+
+
+def growth(report: RunReport) -> Sheet:
+    """What is new since the last run of that name; no rows where there was none."""
+    grown = report.this_run.growth if report.this_run else None
+    if grown is None:
+        return Sheet("Since the last run", ("Of", "New", "Reused", "Dropped"), [])
+    rows = [
+        Row(("Sentences",), (count(grown.sentences_new), count(grown.sentences_kept), count(grown.sentences_removed))),
+        Row(("Shards",), (count(grown.shards_new), count(grown.shards_reused), count(grown.shards_dropped))),
+        Row(("Tokens embedded",), (count(grown.tokens_new), count(grown.tokens_reused), "")),
+    ]
+    return Sheet(f"Since the last run, of {grown.since}", ("Of", "New", "Reused", "Dropped"), rows)
+
+
 def budget_basis(report: RunReport, method: str, other: str) -> str:
     """What the two methods of a comparison had in common: equal tokens, equal sentences, both or neither.
 

@@ -129,6 +129,37 @@ class StepCost(_Facts):
     seconds: float
 
 
+class StoreUse(_Facts):
+    """How many artifacts of a kind a run found in the store and made; what those found had cost is `seconds_saved`."""
+
+    kind: str
+    found: int
+    made: int
+    seconds_made: float
+    seconds_saved: float
+
+
+class Growth(_Facts):
+    """How the pool differs from that of the last run of the same name, which started at `since`."""
+
+    since: str
+    sentences_new: int
+    sentences_kept: int
+    sentences_removed: int
+    shards_new: int
+    shards_reused: int
+    shards_dropped: int
+    tokens_new: int
+    tokens_reused: int
+
+
+class ThisRun(_Facts):
+    """What holds of one run only, not of the artifacts that it ends with: it is added when a report is published."""
+
+    uses: list[StoreUse]
+    growth: Growth | None
+
+
 class RunReport(_Facts):
     """Everything the report shows."""
 
@@ -144,6 +175,7 @@ class RunReport(_Facts):
     win_rates: list[WinRate]
     completions: list[Completion]
     costs: list[StepCost]
+    this_run: ThisRun | None = None
     headline: str
     warnings: list[str]
     config: dict[str, Any]

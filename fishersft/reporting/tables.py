@@ -25,7 +25,7 @@ def summary_table(report: RunReport) -> Table:
 
 
 def summary_markdown(report: RunReport) -> str:
-    """The headline, the warnings, the key numbers, the comparisons and the costs, as Markdown."""
+    """The headline, the warnings, the key numbers, the comparisons, what the run did and its costs, as Markdown."""
     parts = [f"# {markdown(report.name)}", f"**{markdown(report.headline)}**"]
     parts += [markdown(chosen.certificate) for chosen in report.selections if chosen.certificate]
     if report.warnings:
@@ -36,6 +36,8 @@ def summary_markdown(report: RunReport) -> str:
         sheets.win_rates,
         sheets.selection,
         sheets.corpus,
+        sheets.growth,
+        sheets.store_use,
         sheets.costs,
     ):
         sheet = make(report)
@@ -57,6 +59,12 @@ def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
         }
         for row in report.chosen
     ]
+
+
+def store_rows(report: RunReport) -> list[dict[str, Any]]:
+    """What the run found in the store and what it made, a dict a kind, for a Prefect table artifact."""
+    sheet = sheets.store_use(report)
+    return [dict(zip(sheet.columns, (row.heading, *row.cells), strict=True)) for row in sheet.rows]
 
 
 def _markdown_table(sheet: sheets.Sheet) -> str:

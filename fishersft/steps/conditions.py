@@ -10,6 +10,7 @@ import torch
 
 from fishersft.config import CurateConfig
 from fishersft.data.manifest import Manifest
+from fishersft.data.runs import RunRecord
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
@@ -67,6 +68,14 @@ def earlier_selections(store: Store, config: CurateConfig, index: CorpusIndex, e
             f"selection.extends: the selection {keys[0]} holds every example of the pool; add examples, or leave it out"
         )
     return Earlier(TokenBlocks.from_sequence(blocks) if blocks else None, indices, removed)
+
+
+def extending_previous(config: CurateConfig, previous: RunRecord | None) -> CurateConfig:
+    """The config with the selection of the last finished run in the place of `selection.extends: previous`."""
+    if config.selection.extends != "previous":
+        return config
+    earlier = None if previous is None else previous.facts.get("selection")
+    return config.model_copy(update={"selection": config.selection.model_copy(update={"extends": earlier})})
 
 
 def quota_groups(store: Store, index: CorpusIndex, column: str) -> list[str]:

@@ -11,8 +11,11 @@ from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
 from fishersft.data.faults import clear_storage_errors
 from fishersft.data.store import Store, put_folder
+from fishersft.reporting.summary import ThisRun
+from fishersft.reporting.write import write_report
 from fishersft.steps.corpus import load_index
 from fishersft.steps.picks import load_picks, picked_rows
+from fishersft.steps.reporting import load_report
 
 
 def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: str) -> None:
@@ -41,15 +44,18 @@ def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: 
         put_folder(Path(scratch), output_folder(config, "dataset"))
 
 
-def publish_model_and_report(store: Store, config: CurateConfig, trained: str, report: str) -> None:
+def publish_model_and_report(store: Store, config: CurateConfig, trained: str, report: str, this_run: ThisRun) -> None:
     """Writes the fine-tuned model to `model/` and the report to `report/` in the config's output.
 
     Args:
         trained: the fine-tuned model's key.
         report: the report artifact's key.
+        this_run: what the run found and made, which the artifact cannot hold: it is the same for every run.
     """
     put_folder(store.fetch("fine-tuned-model", trained), output_folder(config, "model"))
-    put_folder(store.fetch("report", report), output_folder(config, "report"))
+    with clear_storage_errors("the report"), tempfile.TemporaryDirectory() as scratch:
+        write_report(load_report(store, report).model_copy(update={"this_run": this_run}), Path(scratch))
+        put_folder(Path(scratch), output_folder(config, "report"))
 
 
 def output_folder(config: CurateConfig, name: str) -> str:

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from fishersft import baselines
 from fishersft.config import CurateConfig, SelectionConfig
+from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import Selection, TokenBlocks, information_gains_along
+from fishersft.numerics import Blocks, Selection, StoredBlocks, TokenBlocks, information_gains_along
 from fishersft.numerics.prior import absolute_regularization, start_factor
 from fishersft.steps.choosing import choose, selection_facts, variance_facts
 from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
@@ -49,7 +50,7 @@ def select_informative(
     settings = config.selection
     index = load_index(store, corpus)
 
-    def pick(blocks: TokenBlocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         aims = [shard_blocks(store, key, settings.criterion) for key in target]
         aim = TokenBlocks.concatenate(aims) if aims else None
         selection = choose(
@@ -89,7 +90,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     """
     settings = config.selection
 
-    def pick(blocks: TokenBlocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def pick(blocks: Blocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         others = np.setdiff1d(np.arange(len(blocks)), earlier.indices)
         drawn = baselines.uniform(blocks.lengths.numpy()[others], tokens, budget_unit="tokens", seed=config.seed)
         indices = others[drawn]
@@ -112,16 +113,16 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
 
 def _params(settings: SelectionConfig) -> dict[str, Any]:
     """What changes the picks or what is proven of them; the target is told by its embeddings."""
-    aside = {"target"} if settings.certificate == "frank-wolfe" else {"target", "certificate_seconds"}
+    aside = {"target", "memory"} | (set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"})
     return settings.model_dump(exclude=aside)
 
 
-def _gains(blocks: TokenBlocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
+def _gains(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
     start = start_factor(blocks.dim, regularization, earlier.blocks, None)
     return information_gains_along(blocks, indices, regularization, start)
 
 
-def _why_empty(settings: SelectionConfig, selection: Selection, blocks: TokenBlocks, earlier: Earlier) -> str:
+def _why_empty(settings: SelectionConfig, selection: Selection, blocks: Blocks, earlier: Earlier) -> str:
     if selection.stopped:
         return f"selection.stop_below {settings.stop_below:g}: no sentence of the pool adds as much; lower it"
     lengths = np.delete(blocks.lengths.numpy(), earlier.indices)
@@ -134,6 +135,21 @@ def _why_empty(settings: SelectionConfig, selection: Selection, blocks: TokenBlo
     return "nothing may be chosen: selection.quotas or selection.extends leave no sentence with a token; loosen them"
 
 
+def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) -> Blocks:
+    """The blocks of all shards: in memory, or where they would take more than `settings.memory` on disk."""
+    size = sum(file.size for key in embeddings for file in store.get("embeddings", key).files)
+    if size <= bytes_of(settings.memory):
+        return TokenBlocks.concatenate([shard_blocks(store, key, settings.criterion) for key in embeddings])
+    if settings.criterion == "fisher-weighted":
+        raise InputError(
+            f"the embeddings take {size:,} bytes, more than selection.memory {settings.memory}, and weights are "
+            "applied in memory; raise it, or choose another criterion"
+        )
+    return StoredBlocks(
+        [store.fetch("embeddings", key) / EMBEDDINGS_FILE for key in embeddings], bytes_of(settings.memory)
+    )
+
+
 def _save_selection(
     store: Store,
     config: CurateConfig,
@@ -142,7 +158,7 @@ def _save_selection(
     version: int,
     params: dict[str, Any],
     further_inputs: dict[str, Any],
-    pick: Callable[[TokenBlocks, Earlier, Path], tuple[dict[str, np.ndarray], dict[str, Any]]],
+    pick: Callable[[Blocks, Earlier, Path], tuple[dict[str, np.ndarray], dict[str, Any]]],
 ) -> Outcome:
     """Saves what `pick` gives: columns of which `index` is the pick's place in the pool, and facts."""
     index = load_index(store, corpus)
@@ -150,14 +166,13 @@ def _save_selection(
     assert len(shards) == len(embeddings), "one embeddings artifact a shard"
 
     def write(draft: Draft) -> None:
-        pieces = [shard_blocks(store, key, config.selection.criterion) for key in embeddings]
-        blocks = TokenBlocks.concatenate(pieces)
+        blocks = _pool(store, embeddings, config.selection)
         earlier = earlier_selections(store, config, index, embeddings)
         columns, facts = pick(blocks, earlier, draft.checkpoint)
         if config.selection.extends is not None:
             facts["removed_since"] = earlier.removed
         indices = columns.pop("index")
-        sizes = [len(piece) for piece in pieces]
+        sizes = [store.get("embeddings", key).facts["sentences"] for key in embeddings]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
         row_of = np.concatenate([np.arange(size) for size in sizes])
         tokens = blocks.lengths.numpy()[indices]

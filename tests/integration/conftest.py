@@ -86,7 +86,9 @@ class CurationRun:
     printed: str
 
 
-def curate(server: PrefectServer, store: Path, output: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+def curate(
+    server: PrefectServer, store: Path | str, output: Path | str, *overrides: str
+) -> subprocess.CompletedProcess[str]:
     """Runs `fishersft curate` on the small form of the example."""
     settings = [*SMALL, f"store={store}", f"output={output}", *overrides]
     command = [sys.executable, "-m", "fishersft.cli", "curate", str(EXAMPLE)]

@@ -9,7 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights, write_blocks, write_picks
+from fishersft.data.block_files import (
+    EMBEDDINGS_FILE,
+    bytes_of,
+    read_blocks,
+    read_weights,
+    write_blocks,
+    write_picks,
+)
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
@@ -117,3 +124,9 @@ def test_picks_are_written_in_the_order_chosen(tmp_path: Path) -> None:
     assert columns["rank"] == [1, 2]
     assert columns["block"] == selection.indices.tolist()
     assert columns["gain"] == selection.gains.tolist()
+
+
+def test_sizes_are_bytes_or_binary_multiples_of_them() -> None:
+    assert [bytes_of(size) for size in ("100", "1.5K", "2M", "4G", "1T", "3KB", "7B")] == [
+        100, 1536, 2 << 20, 4 << 30, 1 << 40, 3072, 7
+    ]  # fmt: skip

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fishersft.reporting.page import render_html
-from fishersft.reporting.sheets import budget_basis, corpus, costs, key_numbers, win_rates
-from fishersft.reporting.summary import RunReport
-from fishersft.reporting.tables import chosen_rows, summary_markdown, summary_table
+from fishersft.reporting.sheets import budget_basis, corpus, costs, key_numbers, store_use, win_rates
+from fishersft.reporting.summary import Growth, RunReport, StoreUse, ThisRun
+from fishersft.reporting.tables import chosen_rows, store_rows, summary_markdown, summary_table
 from fishersft.reporting.text import markdown, number, visible
 
 
@@ -205,3 +205,28 @@ def test_how_it_was_chosen_is_a_table_on_the_page_and_in_the_summary(make_report
     report = report.model_copy(update={"selections": [chosen, *report.selections[1:]]})
     assert "by kind, at most &lt;b&gt;: 3" in render_html(report)
     assert "## How it was chosen" in summary_markdown(report) and "Quotas" in summary_markdown(report)
+
+
+def test_what_a_run_found_and_what_is_new_is_on_its_page_and_in_its_summary(
+    make_report: Callable[..., RunReport],
+) -> None:
+    uses = [
+        StoreUse(kind="embeddings", found=39, made=1, seconds_made=2.5, seconds_saved=97.5),
+        StoreUse(kind="selection", found=0, made=1, seconds_made=3.0, seconds_saved=0.0),
+    ]
+    growth = Growth(
+        since="2026-11-21T03:00+00:00", sentences_new=101, sentences_kept=9_899, sentences_removed=1,
+        shards_new=1, shards_reused=39, shards_dropped=1, tokens_new=7_070, tokens_reused=292_930,
+    )  # fmt: skip
+    report = make_report(this_run=ThisRun(uses=uses, growth=growth))
+    total = store_use(report).total
+    assert total is not None and total.cells == ("39", "2", "5.5", "97.5")
+    for shown in (render_html(report), summary_markdown(report)):
+        assert "Since the last run, of 2026-11-21T03:00" in shown
+        assert "9,899" in shown and "292,930" in shown and "97.5" in shown
+    assert store_rows(report)[0] == {
+        "Kind": "embeddings", "Found": "39", "Made": "1", "Seconds to make": "2.5", "Seconds saved": "97.5"
+    }  # fmt: skip
+    first = make_report(this_run=ThisRun(uses=uses, growth=None))
+    assert "Since the last run" not in render_html(first) + summary_markdown(first)
+    assert "What this run did" not in render_html(make_report())

@@ -20,7 +20,8 @@ from fishersft.data.block_files import read_blocks, read_weights
 from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, information_gains_along, select
+from fishersft.numerics import StoredBlocks, TokenBlocks, information_gains_along, select
+from fishersft.steps import selection
 from fishersft.steps.choosing import proof_sentence, settings_in_words
 from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
@@ -552,3 +553,25 @@ def test_what_was_asked_for_is_said_in_words(run: Run) -> None:
 def test_a_threshold_that_no_sentence_reaches_is_an_error(run: Run) -> None:
     with pytest.raises(InputError, match=r"selection\.stop_below 1e\+06: no sentence of the pool adds as much"):
         run.changed(selection={"stop_below": 1e6}).selected()
+
+
+def test_a_pool_larger_than_the_memory_stays_on_disk_and_gives_the_same_selection(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, in_memory = run.selected()
+    for file in run.store.fetch("selection", in_memory.key).parent.glob("manifest.json"):
+        file.unlink()
+    used = list[int]()
+    monkeypatch.setattr(
+        selection, "StoredBlocks", lambda files, memory: used.append(memory) or StoredBlocks(files, memory)
+    )
+    _, _, from_disk = run.changed(selection={"memory": "20K"}).selected()
+    assert used == [20 * 1024]
+    assert (from_disk.key, from_disk.hit) == (in_memory.key, False)
+    assert load_picks(run.store, from_disk.key).rows == load_picks(run.store, in_memory.key).rows
+
+
+def test_weights_are_not_applied_on_disk(run: Run) -> None:
+    weighted = run.changed(selection={"memory": "20K", "criterion": "fisher-weighted"})
+    with pytest.raises(InputError, match="more than selection.memory 20K, and weights are applied in memory; raise it"):
+        weighted.selected()
