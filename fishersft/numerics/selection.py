@@ -231,7 +231,7 @@ def select(
         budget_unit=budget_unit,
         rule=best.rule,
         evaluations=sum(run.evaluations for run in runs),
-        exhausted=len(indices) == np.count_nonzero(np.delete(lengths, np.asarray(exclude, dtype=np.int64))),
+        exhausted=len(indices) == int(np.count_nonzero(np.delete(lengths, np.asarray(exclude, dtype=np.int64)))),
         stopped=best.stopped,
         certificate=proof,
         projection_loss=loss,
