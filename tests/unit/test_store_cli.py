@@ -19,7 +19,7 @@ from fishersft.data.manifest import Manifest, manifest_bytes
 from fishersft.data.runs import read_runs, recorded_run
 from fishersft.data.store import Store
 from fishersft.errors import InputError
-from tests.stores import CORPUS, EMBEDDINGS, LINEAGE, OLD_SHARD, SELECTION, SHARD, publish_all, published
+from tests.stores import CORPUS, EMBEDDINGS, LINEAGE, SELECTION, SHARD, publish_all, published
 
 Run = Callable[..., str]
 
