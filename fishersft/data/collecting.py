@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
+from fishersft.data.concurrency import at_once
 from fishersft.data.files import FileInfo, Files
 from fishersft.data.inventory import SCRATCH, Artifact, remove_files, take_inventory
 from fishersft.data.lineage import Lineage
@@ -24,7 +24,7 @@ from fishersft.data.tags import Tag, read_tags
 from fishersft.errors import InputError
 
 _BATCH = 50
-_AT_ONCE = 8
+_LOOKERS = 8
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def find_waste(store: Store, keep_runs: int, older_than: timedelta) -> Waste:
     return Waste(
         artifacts=[a for name, a in reversed(inventory.artifacts.items()) if name in old and name not in needed],
         orphans={name: files for name, files in inventory.orphans().items() if name in old},
-        scratch={what: _before(files, before) for what, files in inventory.scratch.items()},
+        scratch={what: _abandoned(what, files, now, before) for what, files in inventory.scratch.items()},
         records=[run for run in runs if run not in kept and run not in live and run.modified < before],
         before=before,
         sources=sources,
@@ -119,9 +119,10 @@ def remove_waste(store: Store, waste: Waste) -> Iterator[tuple[int, int]]:
         going = _still_waste(store, waste, batch)
         _remove(store.files, [file for name in going for file in folders[name]])
         yield len(batch), len(going)
-    left = {file.name for files in waste.scratch.values() for file in files}
-    scratch = (file for folder in SCRATCH for file in store.files.list(folder))
-    _remove(store.files, [file.name for file in _before(scratch, waste.before) if file.name in left])
+    for folder, what in SCRATCH.items():
+        was = {file.name for file in waste.scratch[what]}
+        now = _abandoned(what, store.files.list(folder), waste.decided, waste.before)
+        _remove(store.files, [file.name for file in now if file.name in was])
     _remove(store.files, [record_name(run.record) for run in waste.records])
 
 
@@ -146,6 +147,11 @@ def _before(files: Iterable[FileInfo], moment: datetime) -> list[FileInfo]:
     return [file for file in files if file.modified < moment]
 
 
+def _abandoned(what: str, files: Iterable[FileInfo], now: datetime, before: datetime) -> list[FileInfo]:
+    """Files of work that nobody goes on with; a claim is renewed every few seconds, so it need not be old."""
+    return _before(files, now - LIVE_FOR if what == "claims" else before)
+
+
 def _still_waste(store: Store, waste: Waste, names: Sequence[str]) -> list[str]:
     recent = read_runs(store.files, since=waste.decided - LIVE_FOR)
     at_work = [run.record for run in recent if run.record.id not in waste.ended]
@@ -159,8 +165,7 @@ def _still_waste(store: Store, waste: Waste, names: Sequence[str]) -> list[str]:
     lineage = Lineage(waste.sources, look_up=sources_in_store)
     needed = lineage.needs(_roots(at_work, tags))
     before = min([waste.before, *(run.started for run in at_work)])
-    with ThreadPoolExecutor(_AT_ONCE) as threads:
-        folders = list(threads.map(lambda name: list(store.files.list(name)), names))
+    folders = at_once(lambda name: list(store.files.list(name)), names, _LOOKERS)
     return [
         name
         for name, files in zip(names, folders, strict=True)

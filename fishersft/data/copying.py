@@ -6,27 +6,35 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fishersft.data.concurrency import at_once
 from fishersft.data.inventory import Artifact, manifest_file
 from fishersft.data.keys import file_digest
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 
+_COPIES = 4
+_LOOKERS = 16
+
 
 def missing_artifacts(target: Store, artifacts: Sequence[Artifact]) -> list[Artifact]:
     """Those that another store has not."""
-    return [artifact for artifact in artifacts if not target.files.exists(manifest_file(artifact.name))]
+    there = at_once(lambda artifact: target.files.exists(manifest_file(artifact.name)), artifacts, _LOOKERS)
+    return [artifact for artifact, found in zip(artifacts, there, strict=True) if not found]
 
 
 def copy_artifacts(source: Store, target: Store, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
-    """Copies artifacts in their order, and gives each when it is there.
+    """Copies artifacts, several at a time, and gives each when it is there.
 
     Raises:
         InputError: a file is missing or does not match its manifest, or a store cannot be read or written.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        for artifact in artifacts:
-            _copy(source, target, artifact, Path(scratch) / "file")
-            yield artifact
+
+    def copy(artifact: Artifact) -> Artifact:
+        with tempfile.TemporaryDirectory() as scratch:
+            _copy(source, target, artifact, Path(scratch, "file"))
+        return artifact
+
+    return at_once(copy, artifacts, _COPIES)
 
 
 def _copy(source: Store, target: Store, artifact: Artifact, copy: Path) -> None:

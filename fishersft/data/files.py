@@ -84,8 +84,9 @@ class Files:
     def list(self, prefix: str = "") -> Iterator[FileInfo]:
         """The files in the folder `prefix` and all folders below it, by name: as they are now, not as once listed."""
         found = self._do(prefix or "its files", lambda: self._find(prefix))
-        for path in sorted(found):
-            info = found[path]
+        for path, info in sorted(found.items()):
+            if info["type"] == "directory":  # what some servers leave of a folder whose files were removed
+                continue
             yield FileInfo(path.removeprefix(f"{self.root}/"), info["size"], _modified(info))
 
     def write(self, name: str, content: bytes) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
 from fishersft.data.artifact_names import KEY_PATTERN, KINDS, ArtifactName
+from fishersft.data.concurrency import at_once
 from fishersft.data.files import FileInfo, Files
 from fishersft.data.manifest import DamagedManifest, Manifest
 from fishersft.data.store import Store
@@ -121,8 +121,7 @@ def take_inventory(store: Store) -> Inventory:
                 folders[match[0]].append(file)
     scratch = {what: list(store.files.list(folder)) for folder, what in SCRATCH.items()}
     published = [name for name, files in folders.items() if any(file.name == manifest_file(name) for file in files)]
-    with ThreadPoolExecutor(_READERS) as readers:
-        manifests = dict(zip(published, readers.map(lambda name: _read(store, name), published), strict=True))
+    manifests = dict(zip(published, at_once(lambda name: _read(store, name), published, _READERS), strict=True))
     damaged = {name: manifest for name, manifest in manifests.items() if isinstance(manifest, str)}
     artifacts = [
         Artifact(manifest, _files_of(name, manifest, folders[name]))

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fishersft.data.concurrency import at_once
 from fishersft.data.files import FileInfo, Files
 from fishersft.data.inventory import Artifact
 from fishersft.data.keys import file_digest
 from fishersft.data.manifest import FileEntry
+
+_CHECKS = 4
 
 
 @dataclass(frozen=True)
@@ -31,37 +34,39 @@ class Checked:
 
 
 def check_files(files: Files, artifacts: Sequence[Artifact]) -> Iterator[Checked]:
-    """Checks the files of artifacts, one after the other; those of a remote store are fetched for it.
+    """Checks the files of artifacts, several at a time; those of a remote store are fetched for it.
 
     Raises:
         InputError: the store cannot be read.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        for artifact in artifacts:
-            there = {file.name: file for file in artifact.files}
-            for entry in artifact.manifest.files:
-                file = there.get(f"{artifact.name}/{artifact.manifest.content}/{entry.name}")
-                yield Checked(artifact.name, entry.name, entry.size, _fault(files, file, entry, Path(scratch)))
+    entries = [(artifact, entry) for artifact in artifacts for entry in artifact.manifest.files]
+
+    def check(of: tuple[Artifact, FileEntry]) -> Checked:
+        artifact, entry = of
+        name = f"{artifact.name}/{artifact.manifest.content}/{entry.name}"
+        file = next((file for file in artifact.files if file.name == name), None)
+        return Checked(artifact.name, entry.name, entry.size, _fault(files, file, entry))
+
+    return at_once(check, entries, _CHECKS)
 
 
-def _fault(files: Files, file: FileInfo | None, entry: FileEntry, scratch: Path) -> str:
+def _fault(files: Files, file: FileInfo | None, entry: FileEntry) -> str:
     if file is None:
         return "is missing"
     if file.size != entry.size:
         return f"has {file.size:,} bytes, not {entry.size:,}"
     try:
-        digest = _digest(files, file, scratch)
+        digest = _digest(files, file)
     except FileNotFoundError:  # removed since it was listed
         return "is missing"
     return "" if digest == entry.sha256 else "has other bytes than were written"
 
 
-def _digest(files: Files, file: FileInfo, scratch: Path) -> str:
+def _digest(files: Files, file: FileInfo) -> str:
+    """The sha256 of a file of a store; one that is not on this machine is fetched for it."""
     if files.is_local:
         return file_digest(files.local_path(file.name))
-    copy = scratch / "file"
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch, "file")
         files.download(file.name, copy, file.size)
         return file_digest(copy)
-    finally:
-        copy.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -22,18 +23,21 @@ ALL = timedelta(minutes=-1)  # also what was written just now
 NEEDED = set(LINEAGE) - {OLD_SHARD}
 
 
-@pytest.fixture(params=["folder", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    store = Store(str(tmp_path / "store") if request.param == "folder" else f"memory://{tmp_path}/store")
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path / "store"))
     publish_all(store)
     return store
 
 
-@pytest.fixture
-def local_store(tmp_path: Path) -> Store:
-    store = Store(str(tmp_path / "local"))
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "folder":
+        return request.getfixturevalue("store")
+    store = Store(request.getfixturevalue("s3_url"))
     publish_all(store)
+    sleep(1.1)  # its clock has whole seconds
     return store
 
 
@@ -56,9 +60,9 @@ def days_ago(store: Store, names: Iterable[str], days: int) -> None:
             os.utime(store.files.local_path(file.name), (time, time))
 
 
-def test_what_the_last_run_used_stays_with_all_that_it_came_from(store: Store) -> None:
-    finish(store, "verses", SELECTION)
-    assert collect(store) == NEEDED
+def test_what_the_last_run_used_stays_with_all_that_it_came_from(any_store: Store) -> None:
+    finish(any_store, "verses", SELECTION)
+    assert collect(any_store) == NEEDED
 
 
 def test_the_last_runs_of_every_name_are_kept(store: Store) -> None:
@@ -85,63 +89,63 @@ def test_a_run_that_failed_keeps_nothing(store: Store) -> None:
     assert collect(store) == NEEDED
 
 
-def test_what_a_tag_names_stays_with_all_that_it_came_from(store: Store) -> None:
-    write_tag(store.files, "paper", EMBEDDINGS, [EMBEDDINGS])
-    assert collect(store) == {EMBEDDINGS, SHARD}
+def test_what_a_tag_names_stays_with_all_that_it_came_from(any_store: Store) -> None:
+    write_tag(any_store.files, "paper", EMBEDDINGS, [EMBEDDINGS])
+    assert collect(any_store) == {EMBEDDINGS, SHARD}
 
 
-def test_what_is_younger_than_the_limit_stays(local_store: Store) -> None:
-    finish(local_store, "verses", CORPUS)
-    days_ago(local_store, [OLD_SHARD], 31)
-    days_ago(local_store, [SELECTION, EMBEDDINGS], 29)
-    assert collect(local_store, older_than=timedelta(days=30)) == NEEDED
+def test_what_is_younger_than_the_limit_stays(store: Store) -> None:
+    finish(store, "verses", CORPUS)
+    days_ago(store, [OLD_SHARD], 31)
+    days_ago(store, [SELECTION, EMBEDDINGS], 29)
+    assert collect(store, older_than=timedelta(days=30)) == NEEDED
 
 
-def test_a_run_at_work_keeps_what_it_uses(store: Store) -> None:
-    finish(store, "verses", SHARD)
-    with recorded_run(store, "verses") as run:
+def test_a_run_at_work_keeps_what_it_uses(any_store: Store) -> None:
+    finish(any_store, "verses", SHARD)
+    with recorded_run(any_store, "verses") as run:
         run.uses(EMBEDDINGS)
-        assert collect(store) == {EMBEDDINGS, SHARD}
+        assert collect(any_store) == {EMBEDDINGS, SHARD}
 
 
-def test_a_run_at_work_keeps_all_that_was_written_since_it_began(local_store: Store) -> None:
-    finish(local_store, "verses", SHARD)
-    days_ago(local_store, LINEAGE, 1)
+def test_a_run_at_work_keeps_all_that_was_written_since_it_began(store: Store) -> None:
+    finish(store, "verses", SHARD)
+    days_ago(store, LINEAGE, 1)
     made = f"shard/{'9' * 64}"
     half = f"shard/{'8' * 64}/{'a' * 32}/rows.txt"
-    with recorded_run(local_store, "prose"):
-        publish(local_store, made)
-        local_store.files.write(half, b"put up, and no manifest yet")
-        assert collect(local_store) == {SHARD, made}
-        assert local_store.files.exists(half)
-    assert collect(local_store) == {SHARD}
-    assert not local_store.files.exists(half)
+    with recorded_run(store, "prose"):
+        publish(store, made)
+        store.files.write(half, b"put up, and no manifest yet")
+        assert collect(store) == {SHARD, made}
+        assert store.files.exists(half)
+    assert collect(store) == {SHARD}
+    assert not store.files.exists(half)
 
 
-def test_a_dead_run_does_not_protect_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish(store, "verses", SHARD)
-    with recorded_run(store, "verses") as run:
+def test_a_dead_run_does_not_protect_for_ever(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(any_store, "verses", SHARD)
+    with recorded_run(any_store, "verses") as run:
         run.uses(OLD_SHARD)
-        assert collect(store) == {SHARD, OLD_SHARD}
+        assert collect(any_store) == {SHARD, OLD_SHARD}
         monkeypatch.setattr(runs, "LIVE_FOR", timedelta())
-        assert collect(store) == {SHARD}
+        assert collect(any_store) == {SHARD}
 
 
-def test_finding_waste_removes_nothing(store: Store) -> None:
-    finish(store, "verses", CORPUS)
-    before = {file.name for file in store.files.list()}
-    waste = find_waste(store, 1, ALL)
+def test_finding_waste_removes_nothing(any_store: Store) -> None:
+    finish(any_store, "verses", CORPUS)
+    before = {file.name for file in any_store.files.list()}
+    waste = find_waste(any_store, 1, ALL)
     assert [artifact.name for artifact in waste.artifacts] == [SELECTION, EMBEDDINGS, OLD_SHARD]
-    assert {file.name for file in store.files.list()} == before
+    assert {file.name for file in any_store.files.list()} == before
 
 
-def test_a_run_that_begins_meanwhile_keeps_what_it_uses(store: Store) -> None:
-    finish(store, "verses", SHARD)
-    waste = find_waste(store, 1, ALL)
-    with recorded_run(store, "verses") as run:
+def test_a_run_that_begins_meanwhile_keeps_what_it_uses(any_store: Store) -> None:
+    finish(any_store, "verses", SHARD)
+    waste = find_waste(any_store, 1, ALL)
+    with recorded_run(any_store, "verses") as run:
         run.uses(EMBEDDINGS)
-        assert sum(gone for _, gone in remove_waste(store, waste)) == 3
-    assert published(store) == {SHARD, EMBEDDINGS}
+        assert sum(gone for _, gone in remove_waste(any_store, waste)) == 3
+    assert published(any_store) == {SHARD, EMBEDDINGS}
 
 
 def test_a_run_that_began_and_ended_meanwhile_keeps_what_it_used(store: Store) -> None:
@@ -152,15 +156,15 @@ def test_a_run_that_began_and_ended_meanwhile_keeps_what_it_used(store: Store) -
     assert published(store) == {SHARD, EMBEDDINGS}
 
 
-def test_what_a_run_makes_meanwhile_keeps_what_it_came_from(store: Store) -> None:
-    finish(store, "verses", SHARD)
-    waste = find_waste(store, 1, ALL)
+def test_what_a_run_makes_meanwhile_keeps_what_it_came_from(any_store: Store) -> None:
+    finish(any_store, "verses", SHARD)
+    waste = find_waste(any_store, 1, ALL)
     made = f"corpus/{'9' * 64}"
-    with recorded_run(store, "verses") as run:
-        publish(store, made, [OLD_SHARD])
+    with recorded_run(any_store, "verses") as run:
+        publish(any_store, made, [OLD_SHARD])
         run.uses(made)
-        list(remove_waste(store, waste))
-    assert published(store) == {SHARD, OLD_SHARD, made}
+        list(remove_waste(any_store, waste))
+    assert published(any_store) == {SHARD, OLD_SHARD, made}
 
 
 def test_what_is_tagged_meanwhile_stays(store: Store) -> None:
@@ -171,34 +175,44 @@ def test_what_is_tagged_meanwhile_stays(store: Store) -> None:
     assert published(store) == {SHARD, OLD_SHARD}
 
 
-def test_what_is_written_again_meanwhile_stays(local_store: Store) -> None:
-    finish(local_store, "verses", SHARD)
-    days_ago(local_store, LINEAGE, 2)
-    waste = find_waste(local_store, 1, timedelta(days=1))
-    publish(local_store, OLD_SHARD)
-    list(remove_waste(local_store, waste))
-    assert published(local_store) == {SHARD, OLD_SHARD}
+def test_what_is_written_again_meanwhile_stays(store: Store) -> None:
+    finish(store, "verses", SHARD)
+    days_ago(store, LINEAGE, 2)
+    waste = find_waste(store, 1, timedelta(days=1))
+    publish(store, OLD_SHARD)
+    list(remove_waste(store, waste))
+    assert published(store) == {SHARD, OLD_SHARD}
 
 
-def test_files_that_no_manifest_names_go_when_they_are_old(local_store: Store) -> None:
-    finish(local_store, "verses", *LINEAGE)
-    publish(local_store, SHARD, text="thee")
+def test_files_that_no_manifest_names_go_when_they_are_old(store: Store) -> None:
+    finish(store, "verses", *LINEAGE)
+    publish(store, SHARD, text="thee")
     half, young = (f"shard/{digit * 64}/{'a' * 32}/rows.txt" for digit in "89")
     for name in (half, young, ".drafts/shard-1/rows.txt", ".checkpoints/selection-1.json"):
-        local_store.files.write(name, b"half")
-    before = {file.name for file in local_store.files.list()}
-    days_ago(local_store, ["shard", ".drafts", ".checkpoints"], 2)
-    local_store.files.write(young, b"half")
-    assert collect(local_store, older_than=timedelta(days=1)) == set(LINEAGE)
-    gone = before - {file.name for file in local_store.files.list()}
+        store.files.write(name, b"half")
+    before = {file.name for file in store.files.list()}
+    days_ago(store, ["shard", ".drafts", ".checkpoints"], 2)
+    store.files.write(young, b"half")
+    assert collect(store, older_than=timedelta(days=1)) == set(LINEAGE)
+    gone = before - {file.name for file in store.files.list()}
     assert {half, ".drafts/shard-1/rows.txt", ".checkpoints/selection-1.json"} < gone and len(gone) == 4
-    assert (local_store.fetch("shard", "1" * 64) / "rows.txt").read_text() == "thee"
+    assert (store.fetch("shard", "1" * 64) / "rows.txt").read_text() == "thee"
 
 
-def test_no_empty_folders_are_left(local_store: Store) -> None:
-    finish(local_store, "verses", CORPUS)
-    collect(local_store)
-    folders = [path for path in local_store.files.local_path().rglob("*") if path.is_dir()]
+def test_a_claim_that_is_not_renewed_goes_and_one_that_is_stays(store: Store) -> None:
+    finish(store, "verses", *LINEAGE)
+    stale, renewed = (f".claims/shard-{digit * 64}.json" for digit in "89")
+    store.files.write(stale, b"{}")
+    days_ago(store, [".claims"], 1)
+    store.files.write(renewed, b"{}")
+    collect(store, older_than=timedelta(days=30))
+    assert [file.name for file in store.files.list(".claims")] == [renewed]
+
+
+def test_no_empty_folders_are_left(store: Store) -> None:
+    finish(store, "verses", CORPUS)
+    collect(store)
+    folders = [path for path in store.files.local_path().rglob("*") if path.is_dir()]
     assert {path.name for path in folders if not any(path.iterdir())} <= {".drafts", "selection", "embeddings"}
 
 

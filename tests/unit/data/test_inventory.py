@@ -63,6 +63,14 @@ def test_what_others_put_into_the_folder_is_not_looked_at(store: Store) -> None:
     assert inventory.artifacts == {} and inventory.folders == {} and inventory.damaged == {}
 
 
+def test_a_kind_whose_artifacts_are_all_gone_is_empty(s3_url: str) -> None:
+    store = Store(s3_url)
+    publish(store, SHARD)
+    store.files.remove([file.name for file in store.files.list()])
+    assert take_inventory(store).artifacts == {}
+    assert list(store.files.list("shard")) == []
+
+
 def test_a_key_is_found_by_its_first_digits(store: Store) -> None:
     publish_all(store)
     publish(store, f"shard/{'0' * 5}{'1' * 59}")

@@ -27,6 +27,12 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return Store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_url"))
+
+
 def make_shard(store: Store, text: str) -> str:
     """Finds or makes a shard as a step does, and gives its key."""
     return find_or_make(
@@ -51,22 +57,22 @@ def wait_until(true: Callable[[], bool]) -> None:
         sleep(0.01)
 
 
-def test_a_run_is_on_record_from_start_to_end(store: Store) -> None:
-    with recorded_run(store, "verses"):
-        record = only_record(store)
+def test_a_run_is_on_record_from_start_to_end(any_store: Store) -> None:
+    with recorded_run(any_store, "verses"):
+        record = only_record(any_store)
         assert (record.name, record.state, record.ended, record.roots) == ("verses", "running", None, [])
-    record = only_record(store)
+    record = only_record(any_store)
     assert record.state == "finished" and record.ended is not None and record.ended >= record.started
 
 
-def test_what_steps_find_and_make_during_a_run_is_registered_in_order(store: Store) -> None:
-    before = make_shard(store, "before")
-    with recorded_run(store, "verses") as run:
-        made = make_shard(store, "made")
-        assert make_shard(store, "before") == before and make_shard(store, "made") == made
+def test_what_steps_find_and_make_during_a_run_is_registered_in_order(any_store: Store) -> None:
+    before = make_shard(any_store, "before")
+    with recorded_run(any_store, "verses") as run:
+        made = make_shard(any_store, "made")
+        assert make_shard(any_store, "before") == before and make_shard(any_store, "made") == made
         run.note(selection=OTHER)
-    make_shard(store, "after")
-    record = only_record(store)
+    make_shard(any_store, "after")
+    record = only_record(any_store)
     assert (record.roots, record.made) == ([f"shard/{made}", f"shard/{before}"], 1)
     assert record.facts == {"selection": OTHER}
 
@@ -84,11 +90,11 @@ def test_what_a_run_uses_is_on_record_when_the_call_returns(store: Store) -> Non
         assert only_record(store).roots == [f"shard/{KEY}", f"shard/{OTHER}"]
 
 
-def test_what_a_step_finds_is_on_record_before_the_run_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_step_finds_is_on_record_before_the_run_ends(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "GATHER_SECONDS", 0.01)
-    with recorded_run(store, "verses"):
-        key = make_shard(store, "thou")
-        wait_until(lambda: only_record(store).roots == [f"shard/{key}"])
+    with recorded_run(any_store, "verses"):
+        key = make_shard(any_store, "thou")
+        wait_until(lambda: only_record(any_store).roots == [f"shard/{key}"])
 
 
 def test_a_run_renews_its_record_while_nothing_happens(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,14 +121,14 @@ def test_a_renewal_that_fails_is_tried_again(store: Store, monkeypatch: pytest.M
     assert len(failed) == 2
 
 
-def test_a_run_is_live_until_its_record_gets_old(store: Store) -> None:
-    with recorded_run(store, "verses"):
-        (run,) = read_runs(store.files)
-        now = store_time(store.files)
+def test_a_run_is_live_until_its_record_gets_old(any_store: Store) -> None:
+    with recorded_run(any_store, "verses"):
+        (run,) = read_runs(any_store.files)
+        now = store_time(any_store.files)
         assert is_live(run, now)
         assert not is_live(run, now + timedelta(minutes=6))
-    (ended,) = read_runs(store.files)
-    assert not is_live(ended, store_time(store.files))
+    (ended,) = read_runs(any_store.files)
+    assert not is_live(ended, store_time(any_store.files))
 
 
 def test_the_last_finished_run_of_a_name_is_found(store: Store) -> None:
@@ -137,7 +143,7 @@ def test_the_last_finished_run_of_a_name_is_found(store: Store) -> None:
     assert record is not None and record.facts["selection"] == KEY
 
 
-def test_runs_written_lately_are_read_alone(store: Store, tmp_path: Path) -> None:
+def test_runs_written_lately_are_read_alone(store: Store) -> None:
     with recorded_run(store, "verses"):
         pass
     assert read_runs(store.files, since=store_time(store.files) + timedelta(seconds=1)) == []
@@ -153,18 +159,17 @@ def test_runs_written_lately_are_read_alone(store: Store, tmp_path: Path) -> Non
         {"id": "../../somewhere"},
     ],
 )
-def test_a_hostile_record_is_refused_by_its_file_name(store: Store, tmp_path: Path, change: dict[str, object]) -> None:
+def test_a_hostile_record_is_refused_by_its_file_name(store: Store, change: dict[str, object]) -> None:
     with recorded_run(store, "verses"):
         pass
-    (path,) = (tmp_path / "store" / ".runs").glob("*.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(InputError, match=rf"\.runs/{path.stem}\.json in the store is .*delete that file"):
+    (name,) = (file.name for file in store.files.list(".runs") if file.name.endswith(".json"))
+    store.files.write(name, json.dumps({**json.loads(store.files.read(name)), **change}).encode())
+    with pytest.raises(InputError, match=rf"{re.escape(name)} in the store is .*delete that file"):
         read_runs(store.files)
 
 
-def test_files_that_are_no_records_are_not_read(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "store" / ".runs").mkdir(parents=True)
-    (tmp_path / "store" / ".runs" / "notes.json").write_text("no record")
+def test_files_that_are_no_records_are_not_read(store: Store) -> None:
+    store.files.write(".runs/notes.json", b"no record")
     assert read_runs(store.files) == []
 
 
