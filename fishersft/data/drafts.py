@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fishersft.data.files import sync
+from fishersft.data.local_files import sync
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +16,7 @@ from fsspec.core import split_protocol, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from fishersft.data.faults import DamagedTransfer, clear_storage_errors, is_refused_as_existing, with_patience
+from fishersft.data.local_files import copy_synced, create_whole, write_synced, write_whole
 from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
@@ -93,7 +93,7 @@ class Files:
         """Writes a small file, whole or not at all."""
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
-                _write_local(self.local_path(name), lambda partial: _write_bytes(partial, content))
+                write_whole(self.local_path(name), lambda partial: write_synced(partial, content))
         else:
             self._do(name, lambda: self._fs.pipe_file(self._path(name), content))
 
@@ -104,7 +104,7 @@ class Files:
         """
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
-                return _create_local(self.local_path(name), content)
+                return create_whole(self.local_path(name), content)
 
         def create() -> bool:
             try:
@@ -125,7 +125,7 @@ class Files:
         """
         if self.is_local:
             with clear_storage_errors(self._shown(name)):
-                _write_local(self.local_path(name), lambda partial: _copy(source, partial))
+                write_whole(self.local_path(name), lambda partial: copy_synced(source, partial))
             return
         size = source.stat().st_size
         for _ in range(_UPLOADS):
@@ -138,23 +138,26 @@ class Files:
             "there? Run again"
         )
 
-    def download(self, name: str, target: Path, size: int) -> None:
+    def download(self, name: str, target: Path, size: int) -> str:
         """Copies a file of `size` bytes from here to a local file, a large one by ranges at once.
+
+        Returns:
+            The sha256 hex digest of what arrived, made while the rest was on its way.
 
         Raises:
             FileNotFoundError: there is none of that name.
         """
+        digest, starts = hashlib.sha256(), range(0, size, PART)
 
         def write(partial: Path) -> None:
             # Not synced: who downloads compares digests before use.
-            with partial.open("wb") as file:
-                _at_once(lambda start: fetch(file.fileno(), start, min(start + PART, size)), range(0, size, PART))
-
-        def fetch(file: int, start: int, end: int) -> None:
-            self._do(name, lambda: self._fetch_range(name, file, start, end))
+            with partial.open("w+b") as file, ThreadPoolExecutor(PARTS_AT_ONCE) as threads:
+                for piece in threads.map(lambda start: self._fetch(name, file.fileno(), start, size), starts):
+                    digest.update(os.pread(file.fileno(), len(piece), piece.start))
 
         with clear_storage_errors(self._shown(name)):
-            _write_local(target, write)
+            write_whole(target, write)
+        return digest.hexdigest()
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already are no error."""
@@ -165,11 +168,18 @@ class Files:
 
         _at_once(remove_one, names)
 
-    def _fetch_range(self, name: str, file: int, start: int, end: int) -> None:
-        content = self._fs.cat_file(self._path(name), start=start, end=end)
-        if len(content) != end - start:
-            raise DamagedTransfer(f"{len(content)} bytes arrived instead of {end - start}")
-        os.pwrite(file, content, start)
+    def _fetch(self, name: str, file: int, start: int, size: int) -> range:
+        """Writes the part that begins at `start` to its place in an open file; returns which bytes that are."""
+        piece = range(start, min(start + PART, size))
+
+        def fetch() -> None:
+            content = self._fs.cat_file(self._path(name), start=piece.start, end=piece.stop)
+            if len(content) != len(piece):
+                raise DamagedTransfer(f"{len(content)} bytes arrived instead of {len(piece)}")
+            os.pwrite(file, content, start)
+
+        self._do(name, fetch)
+        return piece
 
     def _upload_remote(self, source: Path, name: str, size: int) -> None:
         if hasattr(self._fs, "call_s3") and size > PART:
@@ -228,53 +238,6 @@ def _filesystem(url: str) -> tuple[Any, str]:
     if options:
         fs.retries = 1
     return fs, str(root).rstrip("/")
-
-
-def _write_local(target: Path, write: Callable[[Path], object]) -> None:
-    """A local file that has its name only when it is whole; `write` gets the path to write to."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(target)
-    try:
-        write(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _create_local(target: Path, content: bytes) -> bool:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(target)
-    try:
-        _write_bytes(partial, content)
-        os.link(partial, target)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink(missing_ok=True)
-    return True
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    sync(path)
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    sync(target)
-
-
-def sync(path: Path) -> None:
-    """Waits until a local file's bytes, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _piece(path: Path, start: int, size: int) -> bytes:

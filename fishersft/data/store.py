@@ -166,11 +166,10 @@ class Store:
             return _matches(local, entry)
         for _ in range(_READS):
             try:
-                self.files.download(name, local, entry.size)
+                if self.files.download(name, local, entry.size) == entry.sha256:
+                    return True
             except FileNotFoundError:
                 return False
-            if _matches(local, entry):
-                return True
         local.unlink()
         return False
 

@@ -17,7 +17,7 @@ from fishersft.cli import app
 from fishersft.config import CurateConfig
 from fishersft.data import claims
 from tests.faults.proxy import FAULTS, FaultProxy
-from tests.faults.whole_run import contents, publications, small_config, start_run
+from tests.faults.whole_run import contents, publications, small_config, start_run, warm_up
 
 _AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
@@ -45,6 +45,7 @@ def environment() -> dict[str, str]:
 
 def undisturbed(config: CurateConfig, said: Path) -> tuple[dict[str, str], float]:
     """The artifacts of a run that nothing befalls, in a store of its own, and the seconds it took."""
+    warm_up()
     started = time.monotonic()
     config = config.model_copy(update={"store": f"{config.store}-undisturbed"})
     process = start_run(config, environment(), said)
@@ -73,7 +74,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(
         published: dict[str, object] = {}
         while True:
             process = start_run(fresh, environment(), tmp_path / "said")
-            process.join(moments.uniform(0.05, seconds / 3) if killed < kills else None)
+            process.join(moments.uniform(0.05, seconds / 5) if killed < kills else None)
             if process.exitcode is not None:
                 break
             process.kill()

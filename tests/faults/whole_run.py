@@ -92,6 +92,13 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     return [*outcomes, against_uniform, against_base, report]
 
 
+def warm_up() -> None:
+    """Has everything imported, so that a run's time is its own."""
+    process = _processes.Process()
+    process.start()
+    process.join()
+
+
 def start_run(config: CurateConfig, environment: dict[str, str], said: Path) -> BaseProcess:
     """Starts the run in a process; at its end `said` lists the artifacts that it made itself."""
     process = _processes.Process(target=_run, args=(config.model_dump(mode="json"), environment, said))
