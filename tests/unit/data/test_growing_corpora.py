@@ -132,7 +132,7 @@ def test_a_file_and_its_copy_are_one() -> None:
 @settings(deadline=None)
 def test_appended_rows_move_nothing_of_what_files_share(draw: random.Random, count: int, to_first: bool) -> None:
     first, second = distinct_files([300, 400], 0)
-    for row in draw.sample(first, 40):
+    for row in draw.sample(first[:-1], 40):  # a file that ends in a copy may take it back when it grows
         second.insert(draw.randrange(len(second)), row)
     before = [first, second]
     at = 0 if to_first else 1
