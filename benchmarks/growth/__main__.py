@@ -17,7 +17,7 @@ from benchmarks.growth.scale import Listed, Planned, list_again, plan
 from benchmarks.selection.measure import in_fresh_process
 from benchmarks.selection.table import machine_facts
 
-_SHARD_ROWS = 128
+_SHARD_ROWS = 64
 _SECONDS, _MEMORY = 180, 24 << 30  # the targets for a million rows
 
 

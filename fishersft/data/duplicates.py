@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
+
+_SMALL = 10  # times as large is another file beside a small one
 
 
 def kept_occurrences(digests: np.ndarray, files: np.ndarray) -> np.ndarray:
@@ -15,8 +15,9 @@ def kept_occurrences(digests: np.ndarray, files: np.ndarray) -> np.ndarray:
     1. within a file, the first stays;
     2. rows at the end of a file that other files hold too do not: they were appended as copies, or the whole file
        came as one. The longest such end goes first; of equal ones, the smaller file's;
-    3. of what is left, the one that most rows of its file follow stays: copies among appended rows have few rows
-       after them, and so have those in a small new file.
+    3. of what is left, the one with fewest rows of its file before it stays, which appended rows do not change; but
+       files under a tenth of the largest that holds the example do not count, so that small new ones take nothing
+       from it.
 
     Args:
         digests: (rows, 32), uint8; of examples, in the order read.
@@ -40,9 +41,9 @@ def kept_occurrences(digests: np.ndarray, files: np.ndarray) -> np.ndarray:
     contents = _distinct_rows_of_files(examples, files)
     holders = np.bincount(np.concatenate([examples[rows] for rows in contents]))
     if holders.max() > 1:
-        contents.sort(key=lambda rows: hashlib.sha256(digests[rows].tobytes()).digest())  # what is equal, by content
+        contents.sort(key=lambda rows: digests[rows].tobytes())  # decides what is equal; by first rows, as files grow
         contents = _without_copied_ends(contents, examples, holders)
-        contents = _by_file(_most_followed(contents, examples), files)
+        contents = _by_file(_once_each(contents, examples), files)
     return np.concatenate(sorted(contents, key=lambda rows: int(examples[rows].min())))
 
 
@@ -79,9 +80,14 @@ def _copied_end(holders: np.ndarray) -> int:
     return len(holders) - (int(alone[-1]) + 1 if len(alone) else 0)
 
 
-def _most_followed(contents: list[np.ndarray], examples: np.ndarray) -> np.ndarray:
+def _once_each(contents: list[np.ndarray], examples: np.ndarray) -> np.ndarray:
+    """The places of `contents`, each example once, by rule 3."""
     rows = np.concatenate(contents)
-    following = np.concatenate([np.arange(len(rows_), 0, -1) for rows_ in contents])
-    order = np.lexsort((np.arange(len(rows)), -following, examples[rows]))
-    _, first = np.unique(examples[rows][order], return_index=True)
+    held = examples[rows]
+    size = np.concatenate([np.full(len(rows_), len(rows_)) for rows_ in contents])
+    before = np.concatenate([np.arange(len(rows_)) for rows_ in contents])
+    largest = np.zeros(int(held.max()) + 1, dtype=np.int64)
+    np.maximum.at(largest, held, size)
+    order = np.lexsort((before, _SMALL * size < largest[held], held))
+    _, first = np.unique(held[order], return_index=True)
     return rows[np.sort(order[first])]

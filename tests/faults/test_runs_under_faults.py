@@ -56,7 +56,7 @@ def undisturbed(config: CurateConfig, said: Path) -> tuple[dict[str, str], float
 @pytest.mark.parametrize(
     ("config", "kills"),
     [
-        ("s3", 3),
+        ("folder", 3),
         pytest.param("s3", 30, marks=pytest.mark.faults),
         pytest.param("folder", 30, marks=pytest.mark.faults),
     ],

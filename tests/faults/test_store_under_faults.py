@@ -52,7 +52,7 @@ def test_a_fault_that_stays_is_one_clear_error_after_six_tries(store_url: str, p
 
 def test_an_upload_that_is_always_damaged_never_becomes_an_artifact(store_url: str, proxy: FaultProxy) -> None:
     proxy.inject(["flipped upload"], share=1)
-    with pytest.raises(InputError, match=r"it answered (BadDigest|InternalError)"):
+    with pytest.raises(InputError, match="BadDigest"):
         publish(Store(store_url), 1)
     proxy.be_healthy()
     assert Store(store_url).find("shard", key(1)) is None

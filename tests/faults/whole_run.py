@@ -23,7 +23,14 @@ from fishersft.steps.training import finetune_on
 # A process of its own a run, without importing torch and the others each time.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["tests.faults.whole_run", "fishersft.models.finetuning", "fishersft.models.evaluating", "s3fs", "matplotlib"]
+    [
+        "tests.faults.whole_run",
+        "fishersft.models.finetuning",
+        "fishersft.models.evaluating",
+        "fishersft.reporting.write",
+        "s3fs",
+        "transformers.models.llama.modeling_llama",
+    ]
 )
 
 

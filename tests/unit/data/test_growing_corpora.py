@@ -128,8 +128,20 @@ def test_a_file_and_its_copy_are_one() -> None:
     assert shards([file, list(file)]) == shards([file])
 
 
+@given(draws, st.integers(1, 300), st.booleans())
+@settings(deadline=None)
+def test_appended_rows_move_nothing_of_what_files_share(draw: random.Random, count: int, to_first: bool) -> None:
+    first, second = distinct_files([300, 400], 0)
+    for row in draw.sample(first, 40):
+        second.insert(draw.randrange(len(second)), row)
+    before = [first, second]
+    at = 0 if to_first else 1
+    after = with_file(before, at, before[at] + list(range(NEW, NEW + count)))
+    assert lost_shards(before, after) <= 1
+
+
 def test_copies_among_new_rows_stay_where_they_were() -> None:
-    """Not at an end, so by the rows that follow: few, in a small new file and among appended rows."""
+    """Not at an end, so by the size of the file, and by the rows before: few files begin with what others hold."""
     first, second = distinct_files([400, 400], 0)
     mixed = [NEW, first[10], NEW + 1, second[20], NEW + 2]
     assert lost_shards([first, second], [first, second, mixed]) == 0
