@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -181,3 +183,19 @@ def test_every_kind_that_a_step_makes_may_be_on_record() -> None:
         for kind in re.findall(r'find_or_make\(\s*store,\s*"([^"]+)"', file.read_text(encoding="utf-8"))
     }
     assert made == set(KINDS)
+
+
+def test_a_killed_run_leaves_a_record_that_gets_old(store: Store) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from fishersft.data.runs import recorded_run\n"
+        "from fishersft.data.store import Store\n"
+        "with recorded_run(Store(sys.argv[1]), 'verses') as run:\n"
+        f"    run.uses('shard/{KEY}')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(store.files.local_path())], check=False)
+    (run,) = read_runs(store.files)
+    assert (run.record.state, run.record.roots) == ("running", [f"shard/{KEY}"])
+    now = store_time(store.files)
+    assert is_live(run, now) and not is_live(run, now + timedelta(minutes=6))
