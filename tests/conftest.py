@@ -103,21 +103,6 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_bucket(s3_server: S3Server) -> str:
-    """A bucket for all tests: each bucket takes volumes of the server, which has a hundred."""
-    s3_server.filesystem().mkdir("shared")
-    return "s3://shared"
-
-
-@pytest.fixture
-def s3_url(s3_server: S3Server, shared_bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty place on the S3 server; the environment says where the server is."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"{shared_bucket}/{uuid.uuid4().hex}"
-
-
-@pytest.fixture(scope="session")
 def real_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store that holds the real SmolLM2, converted once for all tests."""
     return str(tmp_path_factory.mktemp("real-store"))

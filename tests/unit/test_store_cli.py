@@ -288,25 +288,25 @@ def test_what_is_damaged_is_not_copied(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_commands_work_on_an_object_store(
-    store: Store, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    local, remote = store.files.local_path(), Store(s3_url)
-    assert "5 artifacts copied, 0 were there" in invoke(("store", "cp", local, s3_url), 0)
-    assert row_of(invoke(("store", "ls", "--store", s3_url), 0), "1" * 12, "1 rows")
-    assert row_of(invoke(("store", "du", "--store", s3_url), 0), "shard")[1] == "2"
-    assert "5 artifacts checked, 0 damaged" in invoke(("store", "verify", "--store", s3_url), 0)
-    invoke(("store", "cp", s3_url, tmp_path / "back"), 0)
+    local, remote = store.files.local_path(), Store(bucket)
+    assert "5 artifacts copied, 0 were there" in invoke(("store", "cp", local, bucket), 0)
+    assert row_of(invoke(("store", "ls", "--store", bucket), 0), "1" * 12, "1 rows")
+    assert row_of(invoke(("store", "du", "--store", bucket), 0), "shard")[1] == "2"
+    assert "5 artifacts checked, 0 damaged" in invoke(("store", "verify", "--store", bucket), 0)
+    invoke(("store", "cp", bucket, tmp_path / "back"), 0)
     assert snapshot(Store(str(tmp_path / "back"))) == {k: v for k, v in snapshot(store).items() if k[0] != "."}
 
     (file,) = (file.name for file in remote.files.list(SHARD) if file.name.endswith("rows.txt"))
     remote.files.write(file, b"thee")
-    assert "file rows.txt has other bytes than were written" in invoke(("store", "verify", "--store", s3_url), 1)
-    invoke(("store", "verify", "--repair", "--store", s3_url), 0)
+    assert "file rows.txt has other bytes than were written" in invoke(("store", "verify", "--store", bucket), 1)
+    invoke(("store", "verify", "--repair", "--store", bucket), 0)
     assert published(remote) == set(LINEAGE) - {SHARD}
-    invoke(("store", "tag", "paper", "3333", "--store", s3_url), 0)
+    invoke(("store", "tag", "paper", "3333", "--store", bucket), 0)
     sleep(1.1)  # its clock has whole seconds
-    invoke(("store", "gc", "--older-than", "0d", "--store", s3_url), 0)
+    invoke(("store", "gc", "--older-than", "0d", "--store", bucket), 0)
     assert published(remote) == {EMBEDDINGS}
 
 

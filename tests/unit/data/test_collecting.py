@@ -35,7 +35,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     if request.param == "folder":
         return request.getfixturevalue("store")
-    store = Store(request.getfixturevalue("s3_url"))
+    store = Store(request.getfixturevalue("bucket"))
     publish_all(store)
     sleep(1.1)  # its clock has whole seconds
     return store

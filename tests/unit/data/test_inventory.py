@@ -63,8 +63,8 @@ def test_what_others_put_into_the_folder_is_not_looked_at(store: Store) -> None:
     assert inventory.artifacts == {} and inventory.folders == {} and inventory.damaged == {}
 
 
-def test_a_kind_whose_artifacts_are_all_gone_is_empty(s3_url: str) -> None:
-    store = Store(s3_url)
+def test_a_kind_whose_artifacts_are_all_gone_is_empty(bucket: str) -> None:
+    store = Store(bucket)
     publish(store, SHARD)
     store.files.remove([file.name for file in store.files.list()])
     assert take_inventory(store).artifacts == {}

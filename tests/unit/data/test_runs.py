@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(params=["folder", "s3"])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_url"))
+    return Store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("bucket"))
 
 
 def make_shard(store: Store, text: str) -> str:
