@@ -300,7 +300,10 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     store, name = open_store(settings.store), f"select-{settings.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
-        _embed_and_select(extending_previous(settings, previous), run)
+        settings = extending_previous(settings, previous)
+        if settings.selection.extends is not None:
+            run.uses(f"selection/{settings.selection.extends}")
+        _embed_and_select(settings, run)
 
 
 def _embed_and_select(settings: CurateConfig, run: Run) -> None:

@@ -36,7 +36,10 @@ def curate(config: CurateConfig) -> RunResult:
     store, name = open_store(config.store), f"curate-{config.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
-        return _curate(extending_previous(config, previous), run, previous)
+        config = extending_previous(config, previous)
+        if config.selection.extends is not None:
+            run.uses(f"selection/{config.selection.extends}")
+        return _curate(config, run, previous)
 
 
 def _curate(config: CurateConfig, run: Run, previous: RunRecord | None) -> RunResult:
