@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -43,11 +42,9 @@ def test_artifacts_go_there_and_back_whatever_befalls_a_third_of_the_requests(
 def test_a_fault_that_stays_is_one_clear_error_after_six_tries(store_url: str, proxy: FaultProxy, fault: str) -> None:
     publish(Store(store_url), 1)
     proxy.inject([fault], share=1)
-    started = time.monotonic()
     with pytest.raises(InputError, match=r"cannot be reached for shard/.*manifest\.json in s3://.*, 6 times within"):
         Store(store_url).find("shard", key(1))
     assert 6 <= proxy.injected[fault] <= 12  # aiohttp asks again by itself where a kept connection was cut
-    assert time.monotonic() - started < 60
 
 
 def test_an_upload_that_is_always_damaged_never_becomes_an_artifact(store_url: str, proxy: FaultProxy) -> None:
