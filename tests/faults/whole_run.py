@@ -18,6 +18,7 @@ from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.publishing import publish_dataset, publish_model_and_report
 from fishersft.steps.reporting import RunKeys, make_report
 from fishersft.steps.selection import select_informative, select_uniform
+from fishersft.steps.this_run import describe_run
 from fishersft.steps.training import finetune_on
 
 # A process of its own a run, without importing torch and the others each time.
@@ -87,9 +88,11 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         judgements_base=against_base.key,
     )
     report = make_report(store, config, keys)
-    publish_model_and_report(store, config, trained.key, report.key)
     outcomes = [corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
-    return [*outcomes, against_uniform, against_base, report]
+    outcomes += [against_uniform, against_base, report]
+    this_run = describe_run(store, outcomes, corpus.key, embedded, None)
+    publish_model_and_report(store, config, trained.key, report.key, this_run)
+    return outcomes
 
 
 def warm_up() -> None:
