@@ -30,7 +30,7 @@ def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Brow
     expect(page.get_by_text("curate-shakespeare-8-sentences").first).to_be_visible(timeout=30_000)
     expect(page.get_by_text("Completed").first).to_be_visible()
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}?tab=Logs")
-    expect(page.get_by_text("fine-tuned-model").first).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("embeddings").first).to_be_visible(timeout=30_000)
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}?tab=TaskRuns")
     expect(page.get_by_text("select by information gain").first).to_be_visible(timeout=30_000)
     for key, shown in (("summary", "Key numbers"), ("chosen", "gain (nats)"), ("report", "Report")):
