@@ -294,16 +294,13 @@ def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Ou
 
 def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.data.runs import last_finished, recorded_run
-    from fishersft.steps.conditions import extending_previous
+    from fishersft.steps.conditions import begin_selection
     from fishersft.steps.outcome import open_store
 
     store, name = open_store(settings.store), f"select-{settings.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
-        settings = extending_previous(settings, previous)
-        if settings.selection.extends is not None:
-            run.uses(f"selection/{settings.selection.extends}")
-        _embed_and_select(settings, run)
+        _embed_and_select(begin_selection(settings, previous, run), run)
 
 
 def _embed_and_select(settings: CurateConfig, run: Run) -> None:

@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
-from fishersft.steps.conditions import extending_previous
+from fishersft.steps.conditions import begin_selection
 from fishersft.steps.embedding import EMBEDDING_THREADS
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
@@ -36,10 +36,7 @@ def curate(config: CurateConfig) -> RunResult:
     store, name = open_store(config.store), f"curate-{config.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
-        config = extending_previous(config, previous)
-        if config.selection.extends is not None:
-            run.uses(f"selection/{config.selection.extends}")
-        return _curate(config, run, previous)
+        return _curate(begin_selection(config, previous, run), run, previous)
 
 
 def _curate(config: CurateConfig, run: Run, previous: RunRecord | None) -> RunResult:

@@ -10,7 +10,7 @@ import torch
 
 from fishersft.config import CurateConfig
 from fishersft.data.manifest import Manifest
-from fishersft.data.runs import RunRecord
+from fishersft.data.runs import Run, RunRecord
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
@@ -76,6 +76,14 @@ def extending_previous(config: CurateConfig, previous: RunRecord | None) -> Cura
         return config
     earlier = None if previous is None else previous.facts.get("selection")
     return config.model_copy(update={"selection": config.selection.model_copy(update={"extends": earlier})})
+
+
+def begin_selection(config: CurateConfig, previous: RunRecord | None, run: Run) -> CurateConfig:
+    """`extending_previous`; what is extended is on record as in use from the start of the run."""
+    config = extending_previous(config, previous)
+    if config.selection.extends is not None:
+        run.uses(f"selection/{config.selection.extends}")
+    return config
 
 
 def quota_groups(store: Store, index: CorpusIndex, column: str) -> list[str]:

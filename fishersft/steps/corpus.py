@@ -104,8 +104,12 @@ def load_index(store: Store, corpus: str) -> CorpusIndex:
 
 def shard_rows(store: Store, shard: str) -> list[dict[str, Any]]:
     """The rows of a shard, exactly as they came in."""
-    table = pq.read_table(store.fetch("shard", shard) / "rows.parquet")
-    return [decode_row(text) for text in table.column("row").to_pylist()]
+    return [decode_row(text) for text in shard_texts(store, shard)]
+
+
+def shard_texts(store: Store, shard: str) -> list[str]:
+    """The same rows as the shard holds them, each `encode_row` of one."""
+    return pq.read_table(store.fetch("shard", shard) / "rows.parquet").column("row").to_pylist()
 
 
 def shard_examples(store: Store, config: CorpusConfig, shard: str) -> list[Example]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow.parquet as pq
-
 from fishersft.data.keys import digest_of
 from fishersft.data.runs import RunRecord
 from fishersft.data.store import Store
 from fishersft.reporting.summary import Growth, StoreUse, ThisRun
-from fishersft.steps.corpus import load_index
+from fishersft.steps.corpus import load_index, shard_texts
 from fishersft.steps.outcome import Outcome
 
 
@@ -70,5 +68,4 @@ def _growth(store: Store, corpus: str, embedded: Sequence[Outcome], previous: Ru
 
 def _rows(store: Store, shards: set[str]) -> set[str]:
     """A digest of each row."""
-    tables = (pq.read_table(store.fetch("shard", shard) / "rows.parquet") for shard in sorted(shards))
-    return {digest_of(text) for table in tables for text in table.column("row").to_pylist()}
+    return {digest_of(text) for shard in sorted(shards) for text in shard_texts(store, shard)}
