@@ -19,9 +19,7 @@ from fishersft.numerics.state import InformationState, one_blas_thread
 from fishersft.numerics.twins import Twins, fingerprints
 
 _FIRST_LOOKS = 16  # blocks looked at together; twice as many each time that was not enough
-_FIRST_BOUNDS = 48  # blocks whose bounds are brought down together, likewise
 _ONE_BY_ONE = 4  # so many contenders are told apart without another look at them together
-_SAMPLE_BLOCKS, _SAMPLE_TOKENS = 64, 8
 _BOUND_UPDATES = 200  # times in a run that the certificate is brought up to date
 
 
@@ -48,8 +46,8 @@ def lazy_greedy(
         device: where gains are computed; factorisations of dim x dim stay on the CPU.
 
     Cost: see `looks`; a few percent of Algorithm 1's evaluations on real embeddings.
-    Source: Minoux (1978), "Accelerated greedy algorithms for maximizing submodular set functions"; the
-    batches and the catching up are this project's.
+    Source: Minoux (1978), "Accelerated greedy algorithms for maximizing submodular set functions"; the batches and
+    the intervals are this project's.
 
     Example:
         >>> pool = TokenBlocks(torch.tensor([[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), torch.arange(4))
@@ -99,7 +97,7 @@ class LazySearch:
         self._blocks = blocks
         self._picks = picks
         self._regularization = regularization
-        self._state = InformationState(cholesky, device, _sample(blocks))
+        self._state = InformationState(cholesky, device)
         self._looks = GainLooks(blocks, self._state, regularization, device)
         self._twins = Twins(blocks, fingerprints(blocks))
         # all by kind: what is known of a block is known of its twins
@@ -169,16 +167,12 @@ class LazySearch:
     def _look_at_the_highest(self, candidates: np.ndarray, threshold: float, dtype: torch.dtype) -> float:
         """Look at candidates until no bound of one not looked at reaches the best gain seen: the threshold."""
         self._look_number += 1
-        looks, bounds = _FIRST_LOOKS, _FIRST_BOUNDS
+        looks = _FIRST_LOOKS
         while True:
             contenders = self._contenders(candidates, threshold)
             stale = contenders[self._looked_at[self._twins.original[contenders]] < self._look_number]
             if len(stale):
                 batch = self._highest(stale, looks)
-                if self._looks.is_behind(self._twins.original[batch]).any():
-                    self._bring_down(stale, bounds)
-                    bounds *= 2
-                    continue
                 kinds = self._twins.original[batch]
                 self._lower[kinds], self._upper[kinds] = self._looks(kinds, dtype)
                 self._looked_at[kinds] = self._look_number
@@ -190,13 +184,6 @@ class LazySearch:
                 self._refill()
             else:
                 return threshold
-
-    def _bring_down(self, stale: np.ndarray, size: int) -> None:
-        """Tighten the highest bounds of those that are behind."""
-        kinds = self._twins.original[stale]
-        behind = self._looks.is_behind(kinds)
-        kinds = self._twins.original[self._highest(stale[behind], size)]
-        self._upper[kinds] = self._looks.tightened(kinds, self._upper[kinds])
 
     def _contenders(self, candidates: np.ndarray, threshold: float) -> np.ndarray:
         """The candidates on the shortlist whose bound reaches the threshold, ascending."""
@@ -217,10 +204,3 @@ class LazySearch:
 
     def _refill(self) -> None:
         self._shortlist.refill(self._scores(np.arange(len(self._upper))), self._picks.open)
-
-
-def _sample(blocks: Blocks) -> torch.Tensor:
-    """A few tokens of some blocks all over the pool: (m, dim)."""
-    some = np.linspace(0, len(blocks) - 1, min(_SAMPLE_BLOCKS, len(blocks))).astype(np.int64)
-    tokens = [block[:: max(1, len(block) // _SAMPLE_TOKENS)][:_SAMPLE_TOKENS] for block in (blocks[i] for i in some)]
-    return torch.cat(tokens) if tokens else torch.empty(0, blocks.dim)

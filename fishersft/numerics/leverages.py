@@ -22,7 +22,7 @@ from copy import copy
 import numpy as np
 import torch
 
-from fishersft.numerics.state import InformationState
+from fishersft.numerics.state import VectorState
 
 _CHUNK_ELEMENTS = 1 << 21  # values of vectors worked on at a time: 8 MiB
 _ANEW_AFTER = 4  # times dim columns: by then rounding has added up
@@ -39,7 +39,7 @@ class Leverages:
         scale: what vectors are multiplied by before use: 1 / sqrt(lambda).
 
     Example:
-        >>> state = InformationState(torch.eye(2, dtype=torch.float64), torch.device("cpu"))
+        >>> state = VectorState(torch.eye(2, dtype=torch.float64), torch.device("cpu"))
         >>> leverages = Leverages(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), state, scale=1.0)
         >>> state.add(torch.tensor([[3.0, 0.0]], dtype=torch.float64))
         >>> leverages.catch_up()
@@ -47,7 +47,7 @@ class Leverages:
         array([0.9000..., 1.0000...], dtype=float32)
     """
 
-    def __init__(self, vectors: torch.Tensor, state: InformationState, scale: float) -> None:
+    def __init__(self, vectors: torch.Tensor, state: VectorState, scale: float) -> None:
         self._vectors = vectors
         self._state = state
         self._scale = scale
@@ -100,13 +100,12 @@ class Leverages:
             torch.square(self._norms, out=self._values)
             self._units = self._values * (1 + _ALLOWED)
             return
-        factor = self._state.factor(torch.float32)
-        column_norms = self._state.column_norms(torch.float32)[:, None]
+        column_norms = self._state.column_norms(torch.float32)
         found, norms = [], []
         for part in self._vectors.split(self._chunk):
-            whitened = torch.linalg.solve_triangular(factor, part.T, upper=False).mul_(self._scale)
-            found.append(whitened.square().sum(0))
-            norms.append(torch.linalg.vector_norm(whitened.mul_(column_norms), dim=0))
+            whitened = self._state.whitened(part).mul_(self._scale)
+            found.append(torch.linalg.vecdot(whitened, whitened))
+            norms.append(torch.linalg.vector_norm(whitened.mul_(column_norms), dim=1))
         self._values = torch.cat(found)
         largest = torch.maximum(self._norms, torch.cat(norms))
         self._units = largest * (self._values.sqrt() + _ALLOWED * largest)

@@ -1,23 +1,13 @@
-"""Looking at many token blocks at once: marginal gains as intervals that allow for rounding, or bounds at less cost.
+"""Looking at many token blocks at once: marginal gains as intervals that allow for rounding.
 
 A look computes log det(I + K) with K = X A^-1 X^T = W W^T, W = X L^-T, by Cholesky in float32 or float64: dim^2 a token
 for the solve, 2 tokens^2 dim for the product.
 
-A bound is brought down between two looks. Each pick makes A^-1 fall by P P^T (see `state`), so K falls by C C^T with
-C = X P. As log det is concave,
-
-    log det(I + K - C C^T) <= log det(I + K) - |R^-1 C|^2,  R R^T = I + K as it was at the last look,
-
-whatever columns of P are left out of C. The few that tell most make a bound that rules most blocks out: 2 dim a token
-and column.
-
 Rounding. An error dK changes log det(I + K) by no more than its nuclear norm, as (I + K)^-1 <= I. W solves a triangle
 that is off by eps in every entry, so it errs by some eps |L| |W| entry by entry, taken as |W D|, D the norms of L's
 columns; L^-1, without a singular value above 1, does not add to that. So K errs by 2 eps |W| max(|X|, |W D|), and by
-eps * side * (1 + tr K) in the product and the factor. C errs by some eps |X| in the Frobenius norm, as P has no
-singular value above 1 (and by eps64 |L| |X|, since P was solved for with L), R^-1 C by that and eps * side of itself;
-and (I + K)^-1 is at least its computed value divided by 1 + |dK|. Measured errors are well within the 4 times that
-which is allowed for; where rounding leaves no factor, the interval is (0, infinity).
+eps * side * (1 + tr K) in the product and the factor. Measured errors are well within the 4 times that which is allowed
+for; where rounding leaves no factor, the interval is (0, infinity).
 """
 
 from __future__ import annotations
@@ -32,7 +22,6 @@ import numpy as np
 import torch
 
 from fishersft.numerics.blocks import Blocks
-from fishersft.numerics.root_cache import RootCache
 from fishersft.numerics.state import InformationState
 
 _JOB_ELEMENTS = 1 << 20  # values of token blocks a thread takes at a time: 4 MiB in float32
@@ -43,7 +32,7 @@ _ALLOWED = 4  # times the rounding that was measured
 
 
 class GainLooks:
-    """Marginal gains of blocks given the present state, and bounds on them that need no look.
+    """Marginal gains of blocks given the present state.
 
     Args:
         blocks: the pool.
@@ -60,9 +49,6 @@ class GainLooks:
         self._lengths = blocks.lengths.numpy()
         self._widths = _padded_widths(self._lengths)
         self._energies = np.full(len(blocks), np.nan)
-        self._errors = np.zeros(len(blocks))
-        self._known_at = np.full(len(blocks), -1, dtype=np.int64)  # at which column the bound was up to date
-        self._roots = RootCache(self._widths, device, blocks.memory_for_looks)
         self._job_elements = int(min(_JOB_ELEMENTS, max(blocks.dim, blocks.memory_for_looks / _MEMORY_TO_JOB)))
         self._workers = torch.get_num_threads()
         self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
@@ -74,38 +60,16 @@ class GainLooks:
             torch.set_num_threads(self._workers)
 
     def __call__(self, indices: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds, (n,) each, in nats, of the marginal gains of some blocks.
-
-        float32 is the fast way, and remembers what `tightened` needs (not of a whole pool); float64 does not.
-        """
+        """Lower and upper bounds, (n,) each, in nats, of the marginal gains of some blocks; float32 is the fast way."""
         gains, errors = np.empty(len(indices)), np.empty(len(indices))
-        keep = dtype == torch.float32 and len(indices) < len(self._blocks)
-        if keep:
-            self._roots.reserve(indices[self._widths[indices] <= self._blocks.dim], self._known_at)
 
         def look(at: np.ndarray) -> None:
-            gains[at], errors[at] = self._look(indices[at], dtype, keep)
+            gains[at], errors[at] = self._look(indices[at], dtype)
 
         self._share_out(look, indices)
         known = np.isfinite(gains) & np.isfinite(errors)
         margin = np.where(known, errors + _TIE_WINDOW * gains, 0.0)
         return np.where(known, gains - margin, 0.0), np.where(known, gains + margin, np.inf)
-
-    def is_behind(self, indices: np.ndarray) -> np.ndarray:
-        """(n,), bool; the blocks whose bounds `tightened` can bring down, at less than the cost of a look."""
-        behind = self._state.columns - self._known_at[indices]
-        return (self._roots.slots[indices] >= 0) & (behind > 0) & (behind <= self._state.window)
-
-    def tightened(self, indices: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """Upper bounds, (n,), in nats, of the marginal gains of blocks that are behind, from their bounds so far."""
-        falls = np.empty(len(indices))
-
-        def bound(at: np.ndarray) -> None:
-            falls[at] = self._fall(indices[at])
-
-        self._share_out(bound, indices)
-        self._known_at[indices] = self._state.columns
-        return np.maximum(bounds - falls, 0.0)
 
     def _share_out(self, work: Callable[[np.ndarray], None], indices: np.ndarray) -> None:
         """Calls `work` with positions in `indices`, some at a time, which differ between calls at the same time."""
@@ -117,11 +81,11 @@ class GainLooks:
             list(self._threads.map(work, jobs))
 
     def _jobs(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """Positions in `indices`, ordered by width and by how far behind, in jobs of about equal size."""
+        """Positions in `indices`, ordered by width, in jobs of about equal size."""
         # stretch by stretch, so that a look at a whole pool on disk reads it once and in order
         for stretch in np.array_split(np.arange(len(indices)), 1 + len(indices) // _STRETCH):
             members = indices[stretch]
-            order = np.lexsort((self._known_at[members], self._widths[members]))
+            order = np.argsort(self._widths[members], kind="stable")
             elements = (self._lengths[members[order]] * self._blocks.dim).cumsum()
             most = int(elements[-1]) if len(elements) else 0
             number = max(min(self._workers, len(stretch)), -(-most // self._job_elements))
@@ -135,7 +99,7 @@ class GainLooks:
         for start, end in pairwise([0, *ends.tolist()]):
             yield slice(start, end), slice(int(rows[start]), int(rows[end]))
 
-    def _look(self, members: np.ndarray, dtype: torch.dtype, keep: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _look(self, members: np.ndarray, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
         """Gains, and what they may err by; members are ordered by width."""
         gains, errors = np.empty(len(members)), np.empty(len(members))
         rows = self._rows(members, dtype)
@@ -143,7 +107,7 @@ class GainLooks:
             self._energies[members] = self._sums(rows.square().sum(1), members)
         energies = self._energies[members]
         if not self._state.is_identity:
-            rows = torch.linalg.solve_triangular(self._state.factor(dtype), rows.T, upper=False).T
+            rows = self._state.whitened(rows)
             weights = self._state.column_norms(dtype).square()
             energies = np.maximum(energies, self._sums(rows.square() @ weights, members))
         eps = _ALLOWED * torch.finfo(dtype).eps
@@ -153,44 +117,8 @@ class GainLooks:
             gram = whitened @ whitened.mT if side_by_side else whitened.mT @ whitened
             trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).double().cpu().numpy()
             errors[group] = eps * (2 * np.sqrt(trace * energies[group]) + gram.shape[-1] * (1 + trace))
-            gains[group], root = _log_dets(gram)
-            errors[group] += np.where(np.isinf(gains[group]), np.inf, 0.0)
-            if keep and side_by_side:
-                self._remember(members[group], root, errors[group])
+            gains[group] = _log_dets(gram)
         return gains, errors
-
-    def _remember(self, members: np.ndarray, root: torch.Tensor, errors: np.ndarray) -> None:
-        kept = self._roots.slots[members] >= 0
-        if not kept.any():
-            return
-        members, root, errors = members[kept], root[torch.from_numpy(kept).to(root.device)], errors[kept]
-        identity = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
-        self._roots.write(members, torch.linalg.solve_triangular(root, identity, upper=False))
-        self._errors[members] = errors
-        self._known_at[members] = np.where(errors < 1, self._state.columns, -1 - self._state.window)
-
-    def _fall(self, members: np.ndarray) -> np.ndarray:
-        """What the bounds fall by at least, in nats, by the columns since they were last up to date."""
-        falls = np.empty(len(members))
-        rows = self._rows(members, torch.float32)
-        eps = _ALLOWED * torch.finfo(torch.float32).eps
-        of_columns = eps + _ALLOWED * torch.finfo(torch.float64).eps * self._state.norm
-        for group, of_group in self._groups(members):
-            alike = members[group]
-            first = int(self._known_at[alike].min())
-            change = self._padded(rows[of_group] @ self._state.columns_since(first), alike)
-            self._forget_known(change, alike, first)
-            norms = torch.linalg.vector_norm(self._roots.read(alike) @ change, dim=(1, 2)).double().cpu().numpy()
-            rounding = of_columns * np.sqrt(self._energies[alike]) + eps * change.shape[1] * norms
-            falls[group] = np.maximum(norms - rounding, 0.0) ** 2 / (1 + self._errors[alike])
-        return np.where(np.isfinite(falls), falls, 0.0)
-
-    def _forget_known(self, change: torch.Tensor, members: np.ndarray, first: int) -> None:
-        """Zero the columns of a change, (blocks, width, columns from `first` on), that a block's bound has already."""
-        known_at = self._known_at[members]
-        if (known_at > first).any():
-            columns = torch.arange(first, self._state.columns, device=change.device)
-            change *= (columns >= torch.from_numpy(known_at).to(columns)[:, None])[:, None, :]
 
     def _rows(self, members: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         rows = self._blocks.rows_of(members).to(self._device, dtype)
@@ -214,12 +142,12 @@ class GainLooks:
         return padded.view(len(members), width, -1)
 
 
-def _log_dets(gram: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
-    """log det(I + K) of (n, side, side) K, (n,), float64, on the CPU, infinity where there is no factor; and R."""
+def _log_dets(gram: torch.Tensor) -> np.ndarray:
+    """log det(I + K) of (n, side, side) K, changed in place: (n,), float64, infinity where there is no factor."""
     gram.diagonal(dim1=-2, dim2=-1).add_(1)
     factor, failed = torch.linalg.cholesky_ex(gram)
     log_dets = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1).double()
-    return torch.where(failed == 0, log_dets, torch.inf).cpu().numpy(), factor
+    return torch.where(failed == 0, log_dets, torch.inf).cpu().numpy()
 
 
 def _padded_widths(lengths: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.certificates import PrefixBound
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled, vector_gains
-from fishersft.numerics.state import InformationState, one_blas_thread, torch_threads
+from fishersft.numerics.state import VectorState, one_blas_thread, torch_threads
 from fishersft.numerics.tiers import TIE_WINDOW, Tiers, reach
 
 _BOUND_UPDATES = 20  # times in a run, at most, that the certificate is brought up to date
@@ -84,7 +84,7 @@ class _VectorSearch:
         self._blocks = blocks
         self._picks = picks
         self._regularization = regularization
-        self._state = InformationState(cholesky, device)
+        self._state = VectorState(cholesky, device)
         for index in picks.indices:
             self.add(index)
         nonempty = np.flatnonzero(blocks.lengths.numpy())

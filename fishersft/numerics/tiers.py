@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fishersft.numerics.leverages import Leverages
-from fishersft.numerics.state import InformationState, torch_threads
+from fishersft.numerics.state import VectorState, torch_threads
 
 _SHARE = 16  # a tier holds this part of the one before,
 _LEAST = 1024  # but no fewer vectors than this
@@ -46,7 +46,7 @@ class Tiers:
     """
 
     def __init__(
-        self, members: np.ndarray, vectors: torch.Tensor, state: InformationState, scale: float, threads: int
+        self, members: np.ndarray, vectors: torch.Tensor, state: VectorState, scale: float, threads: int
     ) -> None:
         self._state = state
         self._threads = threads

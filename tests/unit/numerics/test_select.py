@@ -83,7 +83,6 @@ def test_lazy_agrees_with_naive_over_many_batches(
 ) -> None:
     naive = select(random_blocks, budget=25, algorithm="naive")
     monkeypatch.setattr(lazy, "_FIRST_LOOKS", 3)
-    monkeypatch.setattr(lazy, "_FIRST_BOUNDS", 2)
     monkeypatch.setattr(looks, "_JOB_ELEMENTS", 100)
     monkeypatch.setattr(shortlist, "_LENGTH", 4)
     fast = select(random_blocks, budget=25, device="cpu")
