@@ -84,7 +84,7 @@ def verify(
     from fishersft.data.inventory import take_inventory
 
     store = _open(place)
-    inventory = take_inventory(store)
+    inventory = take_inventory(store, twice=True)
     names = [inventory.name_of(key)] if key else [*inventory.artifacts, *inventory.damaged]
     faults = _faults(store, inventory, names)
     store_tables.print_faults(inventory, faults, len(names))
@@ -118,10 +118,12 @@ def gc(
 ) -> None:
     """Remove what no kept run, no tag and no run at work needs, with all that those came from.
 
-    A run at work keeps all that it found, and all that was written since it began.
+    A run at work keeps all that it found, and all that was written since it began. Copies of a remote store's
+    artifacts that lie on this machine and were not of use for that long go too.
     """
     from fishersft import store_tables
     from fishersft.data.collecting import find_waste, remove_waste
+    from fishersft.data.fetched import forget_unused
 
     store = _open(place)
     with terminal.console.status("looking for what nobody needs"):
@@ -137,6 +139,8 @@ def gc(
             on_progress(looked_at, folders)
     if removed < folders:
         terminal.console.print(f"{folders - removed} stayed: a run has come to need them meanwhile")
+    if not store.files.is_local and (copies := forget_unused(_age(older_than))):
+        terminal.console.print(f"{copies} copies on this machine were not of use lately and are gone too")
 
 
 @store_app.command()

@@ -38,7 +38,7 @@ class Waste:
         records: run records that are not kept.
         before: what was written since then stays.
         sources: what each artifact in the store came from.
-        ended: the ids of runs that were not at work.
+        idle: by id, when the records of runs that were not at work were written. One that stood still may go on.
         decided: when, by the store's clock.
     """
 
@@ -48,7 +48,7 @@ class Waste:
     records: list[SeenRun]
     before: datetime
     sources: dict[str, list[str]]
-    ended: frozenset[str]
+    idle: dict[str, datetime]
     decided: datetime
 
     def folders(self) -> dict[str, list[str]]:
@@ -68,37 +68,48 @@ def find_waste(store: Store, keep_runs: int, older_than: timedelta) -> Waste:
         older_than: younger files stay in any case.
 
     Raises:
-        InputError: a manifest, a run record or a tag is not readable, so that what is needed is not known; or no
-            run is kept and nothing tagged, though runs were to be kept.
+        InputError: a manifest, a run record or a tag is not readable, or a tag names what is not there, so that what
+            is needed is not known; or no run is kept and nothing tagged, though runs were to be kept.
     """
     now = store_time(store.files)
-    inventory = take_inventory(store)
+    inventory = take_inventory(store, twice=True)
     if inventory.damaged:
         raise InputError(
             f"{len(inventory.damaged)} manifests are not readable, so what is needed is not known; `fishersft store "
             f"verify --repair` removes them. The first: {next(iter(inventory.damaged.values()))}"
         )
-    runs = read_runs(store.files)
+    runs = read_runs(store.files, twice=True)
     live = [run for run in runs if is_live(run, now)]
     kept = _last_finished(runs, keep_runs)
-    tags = read_tags(store.files).values()
+    tags = read_tags(store.files, twice=True)
     if keep_runs and inventory.artifacts and not (kept or live or tags):
         raise InputError(
             "no finished run and no tag in this store says what is needed, so everything would go; run your configs "
             "first (what is there is found, not made again), tag what to keep, or give --keep-runs 0"
         )
+    for name, tag in tags.items():
+        if gone := sorted(set(tag.roots) - set(inventory.artifacts)):
+            raise InputError(
+                f"the tag {name} stands for {gone[0]}, which is not in this store, so what that came from is not "
+                f"known; run its config again, or `fishersft store untag {name}`"
+            )
     before = min([now - older_than, *(run.record.started for run in live)])
     sources = inventory.sources()
-    needed = Lineage(sources).needs(_roots([run.record for run in (*kept, *live)], tags))
+    # A run's record names all that it found or made, so it needs no lineage of what is gone.
+    needed = Lineage(sources).needs(_roots([run.record for run in (*kept, *live)], tags.values()))
     old = {name for name, files in inventory.folders.items() if all(file.modified < before for file in files)}
     return Waste(
         artifacts=[a for name, a in reversed(inventory.artifacts.items()) if name in old and name not in needed],
-        orphans={name: files for name, files in inventory.orphans().items() if name in old},
+        orphans={
+            name: files
+            for name, files in inventory.orphans().items()
+            if name in old and (name in inventory.artifacts or name not in needed)
+        },
         scratch={what: _abandoned(what, files, now, before) for what, files in inventory.scratch.items()},
         records=[run for run in runs if run not in kept and run not in live and run.modified < before],
         before=before,
         sources=sources,
-        ended=frozenset(run.record.id for run in runs if run not in live),
+        idle={run.record.id: run.modified for run in runs if run not in live},
         decided=now,
     )
 
@@ -153,9 +164,9 @@ def _abandoned(what: str, files: Iterable[FileInfo], now: datetime, before: date
 
 
 def _still_waste(store: Store, waste: Waste, names: Sequence[str]) -> list[str]:
-    recent = read_runs(store.files, since=waste.decided - LIVE_FOR)
-    at_work = [run.record for run in recent if run.record.id not in waste.ended]
-    tags = read_tags(store.files).values()
+    recent = read_runs(store.files, since=waste.decided - LIVE_FOR, twice=True)
+    at_work = [run.record for run in recent if run.modified != waste.idle.get(run.record.id)]
+    tags = read_tags(store.files, twice=True).values()
 
     def sources_in_store(name: str) -> list[str]:
         kind, _, key = name.partition("/")

@@ -89,8 +89,9 @@ def clear_storage_errors(what: str) -> Iterator[None]:
         if getattr(error, "errno", None) != errno.ENOSPC and f"os error {errno.ENOSPC}" not in str(error):
             raise
         raise InputError(
-            f"no space left on the disk while writing {what}; free some space, or choose another store and output, "
-            f"{_AGAIN}"
+            f"no space left on a disk of this machine while writing {what}; free some space, or choose another place "
+            "for what fills it: store or output where they are folders, XDG_CACHE_HOME (for what comes from a remote "
+            f"store) or TMPDIR, {_AGAIN}"
         ) from error
     except remote_errors() as error:
         raise InputError(
@@ -110,7 +111,7 @@ def _denied(what: str, error: PermissionError) -> str:
         return f"the object store refuses {what}, for this machine's clock is wrong; set it, {_AGAIN}"
     if code in _CREDENTIAL_CODES:
         return f"the object store refuses the credentials for {what} ({code}); check or renew them, {_AGAIN}"
-    return f"access denied for {what}: {_reason(error)}; check its permissions, or your credentials"
+    return f"access denied for {what}: {_reason(error)}; check its permissions, your credentials, and this clock"
 
 
 def _is_transient(error: BaseException) -> bool:

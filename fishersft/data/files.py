@@ -76,18 +76,27 @@ class Files:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of that name."""
-        try:
-            return self._do(name, lambda: self._fs.info(self._path(name)))["type"] == "file"
-        except FileNotFoundError:
-            return False
+        return self.size(name) is not None
 
-    def list(self, prefix: str = "") -> Iterator[FileInfo]:
-        """The files in the folder `prefix` and all folders below it, by name: as they are now, not as once listed."""
-        found = self._do(prefix or "its files", lambda: self._find(prefix))
-        for path, info in sorted(found.items()):
-            if info["type"] == "directory":  # what some servers leave of a folder whose files were removed
-                continue
-            yield FileInfo(path.removeprefix(f"{self.root}/"), info["size"], _modified(info))
+    def size(self, name: str) -> int | None:
+        """The bytes of a file; None where there is none of that name."""
+        try:
+            info = self._do(name, lambda: self._fs.info(self._path(name)))
+        except FileNotFoundError:
+            return None
+        return info["size"] if info["type"] == "file" else None
+
+    def list(self, prefix: str = "", twice: bool = False) -> Iterator[FileInfo]:
+        """The files in the folder `prefix` and all folders below it, by name: as they are now, not as once listed.
+
+        A listing carries no checksum, so one that is damaged on its way may lack a file. With `twice` it is asked for
+        again, and what either shows is given; of a file that both show what it was when it was written last.
+        """
+        found = self._listed(prefix)
+        if twice and not self.is_local:
+            for path, file in self._listed(prefix).items():
+                found[path] = max(file, found.get(path, file), key=lambda file: file.modified)
+        yield from sorted(found.values(), key=lambda file: file.name)
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a small file, whole or not at all."""
@@ -209,9 +218,22 @@ class Files:
                 self._do(name, lambda: self._fs.call_s3("abort_multipart_upload", **place))
             raise
 
+    def _listed(self, prefix: str) -> dict[str, FileInfo]:
+        found = self._do(prefix or "its files", lambda: self._find(prefix))
+        return {
+            path: FileInfo(path.removeprefix(f"{self.root}/"), info["size"], _modified(info))
+            for path, info in found.items()
+            if info["type"] != "directory"  # what some servers leave of a folder whose files were removed
+        }
+
     def _find(self, prefix: str) -> dict[str, dict[str, Any]]:
         self._fs.invalidate_cache()
-        return self._fs.find(self._path(prefix), detail=True)
+        # a folder of this machine that cannot be read is not an empty one
+        options = {"on_error": _raise_unless_gone} if self.is_local else {}
+        try:
+            return self._fs.find(self._path(prefix), detail=True, **options)
+        except (KeyError, ValueError) as error:  # what botocore makes of an answer with a bit turned
+            raise DamagedTransfer("the listing is damaged") from error
 
     def _do(self, name: str, action: Callable[[], Result]) -> Result:
         what = self._shown(name)
@@ -238,6 +260,11 @@ def _filesystem(url: str) -> tuple[Any, str]:
     if options:
         fs.retries = 1
     return fs, str(root).rstrip("/")
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _piece(path: Path, start: int, size: int) -> bytes:

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import TypeAdapter, ValidationError
-
-from fishersft.data.artifact_names import KEY_PATTERN, KINDS, ArtifactName
+from fishersft.data.artifact_names import KEY_PATTERN, KINDS
 from fishersft.data.concurrency import at_once
 from fishersft.data.files import FileInfo, Files
 from fishersft.data.manifest import DamagedManifest, Manifest
@@ -22,9 +20,7 @@ SCRATCH = {".drafts": "drafts", ".checkpoints": "checkpoints", ".claims": "claim
 _READERS = 16  # manifests are small: reading them is waiting for the store
 _IN_FOLDER = re.compile(rf"({'|'.join(KINDS)})/{KEY_PATTERN}(?=/)")
 _MANIFEST = re.compile(rf"({'|'.join(KINDS)})/{KEY_PATTERN}/manifest\.json")
-_CONTENT = re.compile("[0-9a-f]{32}")
 _SHORTEST_PREFIX = 4
-_names = TypeAdapter(list[ArtifactName])
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,8 @@ class Inventory:
         """By the name of the folder, files that no manifest names: of publications under way or cut short."""
         found = {}
         for name, files in self.folders.items():
-            if name in self.damaged:
+            has_manifest = any(file.name == manifest_file(name) for file in files)
+            if has_manifest and name not in self.artifacts:  # damaged, or not there when it was read
                 continue
             owned = {file.name for file in self.artifacts[name].files} if name in self.artifacts else set()
             if orphans := [file for file in files if file.name not in owned]:
@@ -108,15 +105,15 @@ class Inventory:
         return self.artifacts[name]
 
 
-def take_inventory(store: Store) -> Inventory:
-    """Lists a store and reads all its manifests.
+def take_inventory(store: Store, twice: bool = False) -> Inventory:
+    """Lists a store and reads all its manifests; `twice` as `Files.list` has it.
 
     Raises:
         InputError: the store cannot be read, or a newer FisherSFT has written there.
     """
     folders = defaultdict[str, list[FileInfo]](list)
     for kind in KINDS:
-        for file in store.files.list(kind):
+        for file in store.files.list(kind, twice):
             if match := _IN_FOLDER.match(file.name):
                 folders[match[0]].append(file)
     scratch = {what: list(store.files.list(folder)) for folder, what in SCRATCH.items()}
@@ -148,26 +145,9 @@ def _read(store: Store, name: str) -> Manifest | str | None:
     """A manifest, or what is wrong with it, or None where it has just been removed."""
     kind, _, key = name.partition("/")
     try:
-        manifest = store.find(kind, key)
+        return store.find(kind, key)
     except DamagedManifest as error:
         return str(error)
-    fault = manifest and _fault(manifest, name)
-    return f"{kind} artifact {key}: its manifest {fault}" if fault else manifest
-
-
-def _fault(manifest: Manifest, name: str) -> str | None:
-    """What a manifest claims that cannot be, as one that somebody tampered with may."""
-    if f"{manifest.kind}/{manifest.key}" != name:
-        return "is that of another artifact"
-    if not _CONTENT.fullmatch(manifest.content):
-        return "names a folder that is no digest"
-    if any(part in ("", ".", "..") for entry in manifest.files for part in entry.name.split("/")):
-        return "names a file outside of its folder"
-    try:
-        _names.validate_python(manifest.sources)
-    except ValidationError:
-        return "names sources that are no artifacts"
-    return None
 
 
 def _files_of(name: str, manifest: Manifest, folder: Sequence[FileInfo]) -> tuple[FileInfo, ...]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from fishersft.data.artifact_names import ArtifactName
 from fishersft.data.keys import digest_of
 from fishersft.errors import InputError
 
 MANIFEST_FORMAT = 1
+_CONTENT = re.compile("[0-9a-f]{32}")
+_names = TypeAdapter(list[ArtifactName])
 
 
 class DamagedManifest(InputError):
@@ -58,3 +62,18 @@ def is_whole(content: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(said, dict) and said.pop("digest", None) in (None, digest_of(said))
+
+
+def impossible_claim(manifest: Manifest, kind: str, key: str) -> str | None:
+    """What a manifest found under that kind and key claims that cannot be, as one that was tampered with may."""
+    if (manifest.kind, manifest.key) != (kind, key):
+        return "is that of another artifact"
+    if not _CONTENT.fullmatch(manifest.content):
+        return "names a folder that is no digest"
+    if any(part in ("", ".", "..") for entry in manifest.files for part in entry.name.split("/")):
+        return "names a file outside of its folder"
+    try:
+        _names.validate_python(manifest.sources)
+    except ValidationError:
+        return "names sources that are no artifacts"
+    return None

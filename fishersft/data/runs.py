@@ -169,7 +169,7 @@ def last_finished(store: Store, name: str) -> RunRecord | None:
     Raises:
         InputError: a record is not readable.
     """
-    for file in reversed(_record_files(store.files)):
+    for file in reversed(_record_files(store.files, twice=True)):
         run = _read(store.files, file)
         if run is not None and run.record.name == name and run.record.state == "finished":
             return run.record
@@ -192,13 +192,15 @@ def finished_run(files: Files, run: str) -> RunRecord | None:
     raise InputError(f"no run {run} is on record; `fishersft store ls` lists them")
 
 
-def read_runs(files: Files, since: datetime | None = None) -> list[SeenRun]:
+def read_runs(files: Files, since: datetime | None = None, twice: bool = False) -> list[SeenRun]:
     """The runs on record, oldest first; with `since`, those whose record was written then or later.
+
+    `twice` is as `Files.list` has it.
 
     Raises:
         InputError: a record is not readable.
     """
-    wanted = [file for file in _record_files(files) if since is None or file.modified >= since]
+    wanted = [file for file in _record_files(files, twice) if since is None or file.modified >= since]
     return [run for file in wanted if (run := _read(files, file))]
 
 
@@ -215,11 +217,15 @@ def record_name(run: RunRecord) -> str:
 def store_time(files: Files) -> datetime:
     """The time by the store's own clock: when a file that is written now was modified."""
     files.write(_CLOCK, b"")
-    return next(file.modified for file in files.list(_FOLDER) if file.name == _CLOCK)
+    clock = next((file for file in files.list(_FOLDER, twice=True) if file.name == _CLOCK), None)
+    if clock is None:
+        raise InputError(f"{_CLOCK} was written in {files.shown} and is not listed there; run again")
+    return clock.modified
 
 
-def _record_files(files: Files) -> list[FileInfo]:
-    return sorted((file for file in files.list(_FOLDER) if _RECORD.fullmatch(file.name)), key=lambda file: file.name)
+def _record_files(files: Files, twice: bool = False) -> list[FileInfo]:
+    found = (file for file in files.list(_FOLDER, twice) if _RECORD.fullmatch(file.name))
+    return sorted(found, key=lambda file: file.name)
 
 
 def _read(files: Files, file: FileInfo) -> SeenRun | None:
@@ -229,8 +235,8 @@ def _read(files: Files, file: FileInfo) -> SeenRun | None:
         return None
     except ValidationError as error:
         raise InputError(
-            f"{file.name} in the store is not a run record of FisherSFT ({error.error_count()} faults); delete that "
-            "file, the artifacts of that run are not affected"
+            f"{file.name} in the store is no run record that this version of FisherSFT knows ({error.error_count()} "
+            "faults); if a newer one wrote it, upgrade; else delete that file: gc then keeps nothing for that run"
         ) from error
     if record_name(record) != file.name:
         raise InputError(f"{file.name} in the store is the record of another run; delete that file")

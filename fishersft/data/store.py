@@ -11,7 +11,6 @@ Two writers of the same key never mix their files, because each manifest points 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,9 +24,18 @@ from pydantic import ValidationError
 
 from fishersft.data.drafts import draft_folder, put_draft
 from fishersft.data.faults import clear_storage_errors
+from fishersft.data.fetched import cache_folder, mark_used
 from fishersft.data.files import Files
 from fishersft.data.keys import digest_of, file_digest
-from fishersft.data.manifest import MANIFEST_FORMAT, DamagedManifest, FileEntry, Manifest, is_whole, manifest_bytes
+from fishersft.data.manifest import (
+    MANIFEST_FORMAT,
+    DamagedManifest,
+    FileEntry,
+    Manifest,
+    impossible_claim,
+    is_whole,
+    manifest_bytes,
+)
 from fishersft.errors import InputError
 
 _READS = 3  # of a remote file that is damaged, before that is an error
@@ -69,7 +77,8 @@ class Store:
         """The manifest of an artifact, or None where there is none.
 
         Raises:
-            InputError: the manifest is not readable, or of a newer format than this version knows.
+            InputError: the manifest is not readable, claims what cannot be, or is of a newer format than this version
+                knows.
         """
         name = f"{kind}/{key}/manifest.json"
         try:
@@ -77,11 +86,16 @@ class Store:
         except FileNotFoundError:
             return None
         _check_format(f"{kind} artifact {key}", text)
+        fault = f"{name} is not a manifest of FisherSFT, or damaged"
         if is_whole(text):
             with suppress(ValidationError):
-                return Manifest.model_validate_json(text)
+                manifest = Manifest.model_validate_json(text)
+                claim = impossible_claim(manifest, kind, key)
+                if claim is None:
+                    return manifest
+                fault = claim
         raise DamagedManifest(
-            f"{kind} artifact {key}: its manifest {name} is not a manifest of FisherSFT, or damaged; "
+            f"{kind} artifact {key}: its manifest {fault}; "
             "`fishersft store verify --repair` takes it away, then run again to make the artifact anew"
         )
 
@@ -107,7 +121,7 @@ class Store:
         if done is not None and done.is_dir():
             return done
         source = f"{kind}/{key}/{manifest.content}"
-        folder = self.files.local_path(source) if self.files.is_local else _cache_folder() / manifest.content
+        folder = self.files.local_path(source) if self.files.is_local else cache_folder() / manifest.content
         for entry in manifest.files:
             if not self._is_there(f"{source}/{entry.name}", folder / entry.name, entry):
                 raise InputError(
@@ -115,6 +129,8 @@ class Store:
                     f"{entry.size} bytes, sha256 {entry.sha256[:12]}…); `fishersft store verify --repair` takes the "
                     "artifact away, then run again to make it anew"
                 )
+        if not self.files.is_local:
+            mark_used(folder)
         self._verified[manifest.content] = folder
         return folder
 
@@ -130,7 +146,7 @@ class Store:
         Raises:
             InputError: the disk is full, or the store fails.
         """
-        drafts = self.files.local_path(".drafts") if self.files.is_local else _cache_folder() / "drafts"
+        drafts = self.files.local_path(".drafts") if self.files.is_local else cache_folder() / "drafts"
         with clear_storage_errors(f"{kind} artifact {key}"), draft_folder(drafts, kind) as folder:
             draft = Draft(folder, self._checkpoint(kind, key))
             yield draft
@@ -174,7 +190,7 @@ class Store:
         return False
 
     def _checkpoint(self, kind: str, key: str) -> Path:
-        folder = self.files.local_path(".checkpoints") if self.files.is_local else _cache_folder() / "checkpoints"
+        folder = self.files.local_path(".checkpoints") if self.files.is_local else cache_folder() / "checkpoints"
         return folder / f"{kind}-{key}.json"
 
     def _put_files(self, folder: Path, target: str, files: list[FileEntry]) -> None:
@@ -228,7 +244,3 @@ def _entries(folder: Path) -> list[FileEntry]:
 
 def _matches(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.size and file_digest(path) == entry.sha256
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fishersft"

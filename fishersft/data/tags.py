@@ -50,14 +50,14 @@ def remove_tag(files: Files, name: str) -> None:
     files.remove([_file(name)])
 
 
-def read_tags(files: Files) -> dict[str, Tag]:
-    """All tags by name.
+def read_tags(files: Files, twice: bool = False) -> dict[str, Tag]:
+    """All tags by name; `twice` as `Files.list` has it.
 
     Raises:
         InputError: one is not readable.
     """
     tags = {}
-    for file in files.list(".tags"):
+    for file in files.list(".tags", twice):
         match = _FILE.fullmatch(file.name)
         if match is None:
             continue

@@ -50,6 +50,8 @@ def _growth(store: Store, corpus: str, embedded: Sequence[Outcome], previous: Ru
     now, before = load_index(store, corpus).shards, load_index(store, before_key).shards
     tokens = {shard: outcome.facts["tokens"] for shard, outcome in zip(now, embedded, strict=True)}
     new, dropped = set(now) - set(before), set(before) - set(now)
+    if any(store.find("shard", shard) is None for shard in dropped):
+        return None  # they were removed from the store, so which of the rows are new is not known
     # Shards that both have hold the same rows, so only the others need to be read.
     rows_now, rows_before = _rows(store, new), _rows(store, dropped)
     new_rows = len(rows_now - rows_before)

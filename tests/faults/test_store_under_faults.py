@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from datetime import timedelta
+from time import sleep
 
 import pytest
 
 from fishersft.data import files as files_module
+from fishersft.data.collecting import find_waste, remove_waste
 from fishersft.data.files import Files
+from fishersft.data.inventory import take_inventory
 from fishersft.data.store import Store
+from fishersft.data.tags import write_tag
+from fishersft.data.verifying import check_files
 from fishersft.errors import InputError
 from tests.faults.proxy import FAULTS, FaultProxy
+from tests.stores import LINEAGE, OLD_SHARD, SELECTION, publish_all, published
 
 BYTES = os.urandom((6 << 20) + 7)
 SMALL = 20_000
@@ -84,3 +92,27 @@ def test_what_no_further_try_can_mend_is_one_clear_error_at_once(
     with pytest.raises(InputError, match=words):
         publish(Store(store_url), 1)
     assert proxy.injected[fault] == 1
+
+
+def test_verifying_takes_no_damage_on_the_way_for_damage_in_the_store(store_url: str, proxy: FaultProxy) -> None:
+    store = Store(store_url)
+    for number in range(12):
+        publish(store, number)
+    artifacts = list(take_inventory(store).artifacts.values())
+    proxy.inject(["flipped"], share=1 / 4, seed=5, only="rows")
+    assert [checked.fault for checked in check_files(store.files, artifacts)] == [""] * 12
+    assert proxy.injected["flipped"] > 0
+
+
+def test_gc_takes_nothing_that_a_damaged_listing_does_not_show(store_url: str, proxy: FaultProxy) -> None:
+    store = Store(store_url)
+    publish_all(store)
+    write_tag(store.files, "paper", SELECTION, [SELECTION])
+    sleep(1.1)  # the server's clock has whole seconds
+    for seed in range(25):
+        proxy.inject(["flipped"], share=1 / 4, seed=seed, only="list-type=2")
+        with suppress(InputError):
+            list(remove_waste(store, find_waste(store, 1, timedelta(minutes=-1))))
+    assert proxy.injected["flipped"] > 25
+    proxy.be_healthy()
+    assert published(store) >= set(LINEAGE) - {OLD_SHARD}

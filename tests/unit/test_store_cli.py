@@ -333,7 +333,7 @@ def test_a_record_of_a_path_removes_nothing_elsewhere(store: Store, run: Run, tm
     record = json.loads(seen.record.model_dump_json())
     name = f".runs/{seen.record.id}.json"
     store.files.write(name, json.dumps({**record, "roots": ["../../precious.txt"]}).encode())
-    with pytest.raises(InputError, match=r"is not a run record of FisherSFT"):
+    with pytest.raises(InputError, match=r"is no run record that this version"):
         run("gc", "--older-than", "0d")
     assert published(store) == set(LINEAGE) and (tmp_path / "precious.txt").read_text() == "precious"
 

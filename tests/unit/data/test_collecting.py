@@ -249,3 +249,45 @@ def test_nothing_goes_where_a_manifest_a_record_or_a_tag_is_not_readable(store: 
             find_waste(store, 1, ALL)
         store.files.remove([name])
     assert published(store) == set(LINEAGE)
+
+
+def test_a_run_that_stood_still_and_went_on_keeps_what_it_uses(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(store, "verses", SHARD)
+    with recorded_run(store, "verses") as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "LIVE_FOR", timedelta())
+            waste = find_waste(store, 1, ALL)
+        run.uses(OLD_SHARD)
+        list(remove_waste(store, waste))
+    assert published(store) == {SHARD, OLD_SHARD}
+
+
+def test_a_tag_of_what_is_not_there_stops_gc(store: Store) -> None:
+    write_tag(store.files, "paper", SELECTION, [SELECTION])
+    store.files.remove([f"{SELECTION}/manifest.json"])
+    with pytest.raises(InputError, match=rf"tag paper stands for {SELECTION}, which is not in this store.*untag paper"):
+        collect(store)
+
+
+def test_a_manifest_that_was_not_there_when_it_was_read_takes_no_files_along(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(store, "verses", SELECTION, CORPUS, EMBEDDINGS, SHARD)
+    find = Store.find
+    monkeypatch.setattr(Store, "find", lambda self, kind, key: None if kind == "corpus" else find(self, kind, key))
+    waste = find_waste(store, 1, ALL)
+    assert list(waste.folders()) == [OLD_SHARD]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tag(store.files, "paper", SELECTION, [SELECTION])
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith(".tags"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"access denied for \.tags"):
+        collect(store, keep_runs=0)

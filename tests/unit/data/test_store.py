@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fishersft.data.keys import artifact_key
+from fishersft.data.manifest import Manifest, manifest_bytes
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
 
@@ -91,6 +92,25 @@ def test_a_manifest_of_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> Non
     path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
     with pytest.raises(InputError, match=r"format 99.*upgrade fishersft"):
         Store(str(tmp_path)).find("shard", KEY)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"key": "b" * 64}, "is that of another artifact"),
+        ({"content": "/etc"}, "names a folder that is no digest"),
+        ({"files": [{"name": "../../escaped", "size": 1, "sha256": "0"}]}, "names a file outside of its folder"),
+        ({"files": [{"name": "/escaped", "size": 1, "sha256": "0"}]}, "names a file outside of its folder"),
+        ({"sources": ["../x"]}, "names sources that are no artifacts"),
+    ],
+)
+def test_a_manifest_that_was_tampered_with_is_not_believed(store: Store, change: dict[str, object], fault: str) -> None:
+    publish(store)
+    name = f"shard/{KEY}/manifest.json"
+    manifest = Manifest.model_validate_json(store.files.read(name)).model_dump() | change
+    store.files.write(name, manifest_bytes(Manifest.model_validate(manifest)))
+    with pytest.raises(InputError, match=rf"shard artifact {KEY}: its manifest {fault}.*verify --repair"):
+        store.fetch("shard", KEY)
 
 
 def test_a_manifest_that_is_no_manifest_is_named(tmp_path: Path) -> None:

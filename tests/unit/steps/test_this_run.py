@@ -86,6 +86,17 @@ def test_without_a_run_before_or_its_corpus_nothing_is_said_of_growth(store: Sto
         assert describe_run(store, [], corpus, embedded, previous).growth is None
 
 
+def test_where_a_dropped_shard_is_gone_from_the_store_nothing_is_said_of_growth(
+    store: Store, config: CurateConfig
+) -> None:
+    lines = [f"line {i}" for i in range(60)]
+    before, _ = read(store, config, lines)
+    after, embedded = read(store, config, [f"new {line}" for line in lines])
+    dropped, *_ = set(load_index(store, before).shards) - set(load_index(store, after).shards)
+    store.files.remove([f"shard/{dropped}/manifest.json"])
+    assert describe_run(store, [], after, embedded, record(corpus=before)).growth is None
+
+
 def test_found_and_made_are_counted_by_kind_with_their_seconds(store: Store, config: CurateConfig) -> None:
     corpus, embedded = read(store, config, [f"line {i}" for i in range(60)])
     steps = [
