@@ -13,11 +13,18 @@ from pydantic import ValidationError
 
 from fishersft import terminal
 from fishersft.config import MEMORY_PATTERN, SelectionConfig
-from fishersft.data.block_files import blocks_file, bytes_of, read_blocks, read_picks, read_weights, write_picks
+from fishersft.data.block_files import (
+    blocks_file,
+    bytes_of,
+    check_place,
+    read_blocks,
+    read_picks,
+    read_weights,
+    write_picks,
+)
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks
-from fishersft.numerics.stored import StoredBlocks
-from fishersft.steps.choosing import choose, selection_facts, variance_facts
+from fishersft.numerics import Blocks, TokenBlocks
+from fishersft.steps.choosing import choose, selection_facts, stored_pool, variance_facts
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ def select_from_blocks(run: BlockRun) -> None:
     settings = _settings(run)
     if run.output and run.output.suffix != ".parquet":
         raise InputError(f"{run.output}: picks are written as .parquet")
+    if run.output:
+        check_place(run.output)
     exclude = _numbers("--exclude", run.exclude)
     if run.excluded_picks is not None:
         exclude += read_picks(run.excluded_picks)
@@ -93,12 +102,10 @@ def _read(files: Sequence[Path], settings: SelectionConfig) -> TokenBlocks:
     return TokenBlocks.concatenate(pieces)
 
 
-def _stored(files: Sequence[Path], memory: str, settings: SelectionConfig) -> StoredBlocks:
-    if settings.criterion == "fisher-weighted":
-        raise InputError("--memory is not for criterion fisher-weighted: weights are applied in memory; leave it out")
+def _stored(files: Sequence[Path], memory: str, settings: SelectionConfig) -> Blocks:
     if re.fullmatch(MEMORY_PATTERN, memory) is None:
         raise InputError(f"--memory {memory}: expected bytes, or a number with K, M, G or T behind it, such as 4G")
-    return StoredBlocks([blocks_file(file) for file in files], bytes_of(memory))
+    return stored_pool([blocks_file(file) for file in files], bytes_of(memory), settings.criterion)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -6,6 +6,7 @@ Beside them there may be `weights` (tokens,), the tokens' Fisher weights.
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from fishersft.data.faults import clear_storage_errors
 from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
 
@@ -118,6 +120,18 @@ def bytes_of(size: str) -> int:
     """
     number = size.removesuffix("B").rstrip("KMGT")
     return int(float(number) * 1024 ** " KMGT".index(size.removesuffix("B")[len(number) :] or " "))
+
+
+def check_place(path: Path) -> None:
+    """Makes the folder of a file that is to be written after long work.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    with clear_storage_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 def write_picks(selection: Selection, path: Path) -> None:

@@ -37,6 +37,7 @@ def check_arguments(
     certificate: CertificateMethod,
     stop_below: float,
     seed: int,
+    certificate_seconds: float = 0.0,
 ) -> None:
     """InputError that names the argument, what it must be and what came."""
     if isinstance(budget, bool) or not isinstance(budget, numbers.Integral) or budget < 1:
@@ -51,6 +52,8 @@ def check_arguments(
             raise InputError(f"{name} must be one of {', '.join(get_args(known))}, not {value!r}")
     if not isinstance(stop_below, numbers.Real) or isinstance(stop_below, bool) or not stop_below >= 0:
         raise InputError(f"stop_below must be a number of nats of at least 0, not {stop_below!r}")
+    if not isinstance(certificate_seconds, numbers.Real) or not certificate_seconds >= 0:
+        raise InputError(f"certificate_seconds must be a number of seconds of at least 0, not {certificate_seconds!r}")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
         raise InputError(f"seed must be a whole number, not {seed!r}")
 

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 from fishersft.errors import InputError
+from fishersft.numerics.row_cache import row_numbers
 
 _CHUNK_ELEMENTS = 1 << 22  # values in one of the chunks of a pass over all rows
+_MEMORY_TO_ELEMENT = 96  # bytes that are allowed for every value worked on: copies in float64, and what malloc keeps
 _LARGEST = 1e100  # the square of anything larger may overflow float64 in a sum of many
 
 
@@ -56,6 +58,11 @@ class Blocks(Protocol):
 
     def check_finite(self) -> None:
         """Raise InputError that names the first block with NaN, infinity, or a value that is too large."""
+
+
+def elements_at_once(blocks: Blocks, most: int) -> int:
+    """How many values of a pool may be worked on at once: `most`, or fewer where its memory is bounded."""
+    return int(min(most, max(blocks.dim, blocks.memory_for_looks / _MEMORY_TO_ELEMENT)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +191,7 @@ class TokenBlocks:
 
     def rows_of(self, indices: np.ndarray) -> torch.Tensor:
         """(sum of tokens, dim); the rows of some blocks one after another, in the order given."""
-        starts = self.offsets[:-1].numpy()[indices]
-        lengths = self.offsets[1:].numpy()[indices] - starts
-        rows = np.arange(lengths.sum()) + np.repeat(starts - (lengths.cumsum() - lengths), lengths)
+        rows = row_numbers(self.offsets.numpy(), indices)
         return self.values.index_select(0, torch.from_numpy(rows).to(self.values.device))
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
@@ -216,22 +221,8 @@ class TokenBlocks:
             tensor([[2., 0.],
                     [0., 0.]])
         """
-        weights = _as_float_tensor(weights, "the weights")
-        if weights.shape != (len(self.values),):
-            raise InputError(
-                f"expected a weight a token, shape ({len(self.values)},), not {tuple(weights.shape)}; "
-                "do blocks and weights come from the same sentences?"
-            )
-        bad = ~((weights >= 0) & weights.isfinite())  # NaN compares as False
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            block, token = self._place(row)
-            raise InputError(
-                f"token block {block} has the weight {float(weights[row])} (its token {token}); "
-                "weights must be finite and at least 0"
-            )
         dtype = torch.promote_types(self.values.dtype, torch.float32)
-        scales = weights.double().sqrt().to(self.values.device, dtype)
+        scales = checked_scales(weights, self.offsets).to(self.values.device, dtype)
         return TokenBlocks(self.values * scales[:, None], self.offsets)
 
     def check_finite(self) -> None:
@@ -244,16 +235,41 @@ class TokenBlocks:
             low, high = rows.aminmax()
             if not (low >= -limit and high <= limit):  # NaN compares as False
                 row = start + int((~(rows.abs() <= limit).all(dim=1)).nonzero()[0])
-                block, token = self._place(row)
+                block, token = _place(self.offsets, row)
                 raise InputError(
                     f"token block {block} holds NaN or infinity, or a value beyond {limit:.0e} (its token {token}); "
                     "embed that sentence again in float32, or leave it out"
                 )
 
-    def _place(self, row: int) -> tuple[int, int]:
-        """The block that a row of the values belongs to, and which of its tokens it is."""
-        block = int(torch.searchsorted(self.offsets, row, right=True)) - 1
-        return block, row - int(self.offsets[block])
+
+def checked_scales(weights: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """(tokens,), float64; the square roots of tokens' weights, of the blocks with these offsets.
+
+    Raises:
+        InputError: another shape, or a weight that is negative, NaN or infinite.
+    """
+    weights = _as_float_tensor(weights, "the weights")
+    tokens = int(offsets[-1])
+    if weights.shape != (tokens,):
+        raise InputError(
+            f"expected a weight a token, shape ({tokens},), not {tuple(weights.shape)}; "
+            "do blocks and weights come from the same sentences?"
+        )
+    bad = ~((weights >= 0) & weights.isfinite())  # NaN compares as False
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        block, token = _place(offsets, row)
+        raise InputError(
+            f"token block {block} has the weight {float(weights[row])} (its token {token}); "
+            "weights must be finite and at least 0"
+        )
+    return weights.double().sqrt()
+
+
+def _place(offsets: torch.Tensor, row: int) -> tuple[int, int]:
+    """The block that a row of the values belongs to, and which of its tokens it is."""
+    block = int(torch.searchsorted(offsets, row, right=True)) - 1
+    return block, row - int(offsets[block])
 
 
 def _as_float_tensor(array: np.ndarray | torch.Tensor | list[list[float]], name: str) -> torch.Tensor:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import Blocks
+from fishersft.numerics.blocks import Blocks, elements_at_once
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.information import scaled, updated_cholesky
 
@@ -97,17 +97,18 @@ class PrefixBound:
         self._budget_unit = budget_unit
         self._lengths = np.asarray(lengths)
 
-    def update(self, information_gain: float, upper_bounds: np.ndarray) -> None:
+    def update(self, information_gain: float, upper_bounds: np.ndarray, factor_norm: float = 0.0) -> None:
         """Take in what is known after one prefix.
 
         Args:
-            information_gain: of the prefix, in nats; right to 1e-9 relative, for which an allowance is made.
+            information_gain: of the prefix, in nats; right to 1e-9 relative and to what
+            factor_norm: |L| of the information matrix, times 8 eps, is: allowances are made for both.
             upper_bounds: (n,), nats; at least the marginal gain after the prefix, of every block that any
                 selection within the budget may hold: also of those that no longer fit what is left of it. 0 for
                 the prefix's own blocks and those excluded from the problem. Infinity where nothing is known.
         """
         bound = information_gain + largest_total(upper_bounds, self._lengths, self._budget, self._budget_unit)
-        self.value = min(self.value, bound * (1 + _PREFIX_ALLOWANCE))
+        self.value = min(self.value, bound * (1 + _PREFIX_ALLOWANCE + 8 * EPS * factor_norm))
 
 
 def prefix_bound(
@@ -205,7 +206,7 @@ def information_gain(blocks: Blocks, selected: np.ndarray, regularization: float
     a ratio is not raised by noise where rows are both huge (beyond 1e12 sqrt(lambda)) and dependent.
     """
     triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=blocks.device)
-    at_once = max(1, _CHUNK_ELEMENTS // (blocks.dim * max(1, int(blocks.lengths.max()))))
+    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * max(1, int(blocks.lengths.max()))))
     for start in range(0, len(selected), at_once):
         rows = [scaled(blocks[int(i)], regularization) for i in selected[start : start + at_once]]
         triangle = torch.linalg.qr(torch.cat([triangle, *rows]), mode="r").R
@@ -262,7 +263,7 @@ def _gain_bounds(blocks: Blocks, whitener: torch.Tensor, regularization: float) 
     lengths = blocks.lengths.numpy()
     for tokens in np.unique(lengths[lengths > 0]):
         members = np.flatnonzero(lengths == tokens)
-        at_once = max(1, _CHUNK_ELEMENTS // (int(tokens) * blocks.dim))
+        at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (int(tokens) * blocks.dim))
         for start in range(0, len(members), at_once):
             batch = members[start : start + at_once]
             rows = scaled(blocks.rows_of(batch), regularization).view(len(batch), int(tokens), blocks.dim)

@@ -34,11 +34,12 @@ class Checkpoint:
         self._runs = self._read()
         self._saved_at = time.monotonic()
 
-    def restore(self, picks: Picks) -> None:
-        """Take again what was chosen before."""
+    def restore(self, picks: Picks, multiple_of: int = 1) -> None:
+        """Take again what was chosen before, as many picks as an algorithm can go on from."""
         run = self._runs.get(picks.rule)
         if run is not None:
-            for index, gain in zip(run["indices"], run["gains"], strict=True):
+            whole = len(run["indices"]) // multiple_of * multiple_of
+            for index, gain in zip(run["indices"][:whole], run["gains"][:whole], strict=True):
                 picks.take(index, gain)
             picks.upper_bound = run["upper_bound"]
 
@@ -61,6 +62,8 @@ class Checkpoint:
     def _read(self) -> dict[str, dict]:
         if not self._path.exists():
             return {}
+        if not self._path.is_file():
+            raise InputError(f"{self._path} is a folder; expected a file for the checkpoint of a selection")
         try:
             content = json.loads(self._path.read_text())
             problem, runs = content["problem"], content["runs"]

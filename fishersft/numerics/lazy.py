@@ -149,7 +149,7 @@ class LazySearch:
         """Bring the picks' upper bound up to date with what is known of all blocks."""
         if self._picks.required_left:
             return
-        self._bound.update(self._picks.gain, self.gain_bounds())
+        self._bound.update(self._picks.gain, self.gain_bounds(), float(self._state.cholesky.norm()))
         self._picks.upper_bound = self._bound.value
         self._bound_at = len(self._picks.indices)
 

@@ -21,11 +21,10 @@ from threading import Barrier
 import numpy as np
 import torch
 
-from fishersft.numerics.blocks import Blocks
+from fishersft.numerics.blocks import Blocks, elements_at_once
 from fishersft.numerics.state import InformationState
 
 _JOB_ELEMENTS = 1 << 20  # values of token blocks a thread takes at a time: 4 MiB in float32
-_MEMORY_TO_JOB = 64  # bytes that may be kept for every value of a job
 _STRETCH = 4096  # blocks that are grouped by width together
 _TIE_WINDOW = 1e-8  # relative; wider than what `Picks.beats` calls a tie
 _ALLOWED = 4  # times the rounding that was measured
@@ -49,7 +48,7 @@ class GainLooks:
         self._lengths = blocks.lengths.numpy()
         self._widths = _padded_widths(self._lengths)
         self._energies = np.full(len(blocks), np.nan)
-        self._job_elements = int(min(_JOB_ELEMENTS, max(blocks.dim, blocks.memory_for_looks / _MEMORY_TO_JOB)))
+        self._job_elements = elements_at_once(blocks, _JOB_ELEMENTS)
         self._workers = torch.get_num_threads()
         self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
 

@@ -23,10 +23,11 @@ import numpy as np
 import torch
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import Blocks, TokenBlocks
+from fishersft.numerics.blocks import Blocks, TokenBlocks, elements_at_once
 from fishersft.numerics.certificates import EPS, checked_selection, largest_total, row_chunks
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.information import scaled
+from fishersft.numerics.mapped import MappedBlocks
 
 _CHUNK_ELEMENTS = 1 << 22  # float64 values held at once: 32 MiB
 _ORTHONORMAL = 1e-6  # how far a basis may be from it
@@ -80,15 +81,15 @@ def principal_basis(blocks: Blocks, dims: int) -> torch.Tensor:
     return torch.linalg.eigh(moment).eigenvectors[:, -int(dims) :].flip(1)
 
 
-def projected(blocks: Blocks, basis: torch.Tensor) -> TokenBlocks:
-    """The blocks X_i B in the coordinates of a basis.
+def projected(blocks: Blocks, basis: torch.Tensor) -> Blocks:
+    """The blocks X_i B in the coordinates of a basis; of a pool whose memory is bounded, as a view of it.
 
     Args:
         blocks: (tokens, dim).
         basis: B, (dim, p), float64, orthonormal columns.
 
     Returns:
-        (tokens, p), float64 for float64 blocks, else float32; the same offsets, on the blocks' device.
+        (tokens, p), float64 for float64 blocks and for a view, else float32; the same offsets, on the blocks' device.
 
     Raises:
         InputError: the basis is not of these blocks' dim, or not orthonormal.
@@ -97,11 +98,13 @@ def projected(blocks: Blocks, basis: torch.Tensor) -> TokenBlocks:
 
     Example:
         >>> pool = TokenBlocks(torch.tensor([[3.0, 4.0]]), torch.tensor([0, 1]))
-        >>> projected(pool, torch.tensor([[0.0], [1.0]], dtype=torch.float64)).values
+        >>> projected(pool, torch.tensor([[0.0], [1.0]], dtype=torch.float64))[0]
         tensor([[4.]])
     """
     _orthonormality_error(basis, blocks)
     basis = basis.to(blocks.device)
+    if blocks.memory_for_looks < math.inf:
+        return MappedBlocks(blocks, np.arange(len(blocks)), basis)
     dtype = _projected_dtype(blocks)
     values = torch.empty(int(blocks.offsets[-1]), basis.shape[1], dtype=dtype, device=basis.device)
     for start, rows in blocks.chunks():
@@ -145,7 +148,7 @@ def projection_loss(
     basis = basis.to(blocks.device)
     triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=basis.device)
     energy, discarded_energy = 0.0, 0.0
-    at_once = max(1, _CHUNK_ELEMENTS // (blocks.dim * max(1, int(blocks.lengths.max()))))
+    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * max(1, int(blocks.lengths.max()))))
     for start in range(0, len(selected), at_once):
         rows = scaled(torch.cat([blocks[int(i)] for i in selected[start : start + at_once]]), regularization)
         discarded = _discarded(rows, basis)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fishersft.errors import InputError
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled
@@ -101,4 +102,10 @@ def _start(blocks: Blocks, picks: Picks, regularization: float, cholesky: torch.
 
 
 def _log_det(matrix: torch.Tensor) -> float:
-    return float(torch.linalg.slogdet(matrix).logabsdet)
+    sign, log_det = torch.linalg.slogdet(matrix)
+    if not (sign > 0 and bool(log_det.isfinite())):
+        raise InputError(
+            "the information matrix is too ill-conditioned for a dense log determinant, which the references take; "
+            'use algorithm "lazy", or a larger regularization'
+        )
+    return float(log_det)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fishersft.errors import InputError
-
 
 class RowCache:
     """The rows of the blocks used last. The caller locks.
@@ -17,13 +15,7 @@ class RowCache:
 
     def __init__(self, starts: np.ndarray, dim: int, dtype: torch.dtype, memory: int) -> None:
         blocks, tokens = len(starts) - 1, int(starts[-1])
-        records = 8 * len(starts) + 8 * blocks + 4 * tokens
-        if memory < records:
-            raise InputError(
-                f"a memory of {memory:,} bytes is too little for {blocks:,} token blocks: offsets and records alone "
-                f"take {records:,}; allow that and as much as you can for the blocks"
-            )
-        capacity = min(tokens, (memory - records) // (dim * dtype.itemsize + 4), np.iinfo(np.int32).max)
+        capacity = min(tokens, (memory - self.records(starts)) // (dim * dtype.itemsize + 4), np.iinfo(np.int32).max)
         self._starts = starts
         self._rows = torch.empty(capacity, dim, dtype=dtype)  # not resident until written
         self._bytes = self._rows.view(torch.uint8).numpy()  # the same memory; NumPy scatters rows faster than torch
@@ -33,6 +25,11 @@ class RowCache:
         self._last_used = np.zeros(blocks, np.int64)  # by `_clock`; 0: not held
         self._clock = 0
 
+    @staticmethod
+    def records(starts: np.ndarray) -> int:
+        """Bytes of the offsets (n + 1,) and of what is kept of each block and token; a cache needs more than that."""
+        return 8 * len(starts) + 8 * (len(starts) - 1) + 4 * int(starts[-1])
+
     def holds(self, blocks: np.ndarray) -> np.ndarray:
         """Which blocks `take` can give: (m,), bool; blocks without rows always."""
         return (self._last_used[blocks] > 0) | (lengths_of(self._starts, blocks) == 0)
@@ -40,7 +37,7 @@ class RowCache:
     def take(self, blocks: np.ndarray) -> torch.Tensor:
         """A copy of the rows of held blocks, one block after another."""
         self._mark_used(blocks)
-        return self._rows.index_select(0, torch.from_numpy(self._slots[self._row_numbers(blocks)]))
+        return self._rows.index_select(0, torch.from_numpy(self._slots[row_numbers(self._starts, blocks)]))
 
     def put(self, blocks: np.ndarray, rows: torch.Tensor) -> None:
         """Keeps different blocks and their rows, or the first of them that fit, in place of those used longest ago."""
@@ -52,7 +49,7 @@ class RowCache:
             self._drop(len(rows) - self._free_count)
         slots = self._free[self._free_count - len(rows) : self._free_count][::-1].copy()
         self._free_count -= len(rows)
-        self._slots[self._row_numbers(blocks)] = slots
+        self._slots[row_numbers(self._starts, blocks)] = slots
         self._bytes[slots] = rows.view(torch.uint8).numpy()
         self._mark_used(blocks)
 
@@ -66,16 +63,17 @@ class RowCache:
         oldest = held[np.argsort(self._last_used[held], kind="stable")]
         freed = np.cumsum(lengths_of(self._starts, oldest))
         gone = oldest[: np.searchsorted(freed, max(rows, len(self._rows) // 16)) + 1]
-        slots = self._slots[self._row_numbers(gone)]
+        slots = self._slots[row_numbers(self._starts, gone)]
         self._free[self._free_count : self._free_count + len(slots)] = slots[::-1]
         self._free_count += len(slots)
         self._last_used[gone] = 0
 
-    def _row_numbers(self, blocks: np.ndarray) -> np.ndarray:
-        """The numbers of the rows of some blocks, one block after another."""
-        lengths = lengths_of(self._starts, blocks)
-        before = np.cumsum(lengths) - lengths
-        return np.arange(lengths.sum()) + np.repeat(self._starts[blocks] - before, lengths)
+
+def row_numbers(starts: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """The numbers of the rows of some blocks, one block after another; `starts` (n + 1,) are the offsets of all."""
+    lengths = lengths_of(starts, blocks)
+    before = np.cumsum(lengths) - lengths
+    return np.arange(lengths.sum()) + np.repeat(starts[blocks] - before, lengths)
 
 
 def lengths_of(starts: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import _LARGEST
+from fishersft.numerics.blocks import _LARGEST, elements_at_once
 from fishersft.numerics.row_cache import RowCache, lengths_of
 
 _CHUNK_ELEMENTS = 1 << 19  # in a chunk: 2 MiB in float32; of larger ones malloc keeps many times as much
-_SHARE_OF_ROWS, _SHARE_OF_LOOKS = 0.4, 0.1  # of the memory
+_SHARE_OF_ROWS, _SHARE_OF_LOOKS = 0.3, 0.1  # of the memory
 _DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
@@ -33,10 +34,10 @@ class StoredBlocks:
     Args:
         files: the shards, whose blocks are numbered one after the other; of one dim and one dtype: float16,
             bfloat16, float32 or float64. They must not change while the object is in use.
-        memory: bytes for a whole selection from these blocks, beyond the interpreter and its libraries. Four tenths
-            are for cached blocks, the offsets and the cache's records (16 bytes a block, 4 a token, 4 more a cached
-            token), a tenth for what a selection keeps of its looks, and the rest for what is being read and
-            computed, and for what the memory allocator does not give back.
+        memory: bytes for a whole selection from these blocks, beyond the interpreter and its libraries. A third is for
+            cached blocks, the offsets and the cache's records (16 bytes a block, 4 a token, 4 more a cached token), a
+            tenth bounds what is worked on at once, and the rest is for copies of that, and for what the memory
+            allocator does not give back.
 
     Raises:
         InputError: a file is missing, damaged, cut short, or of other shapes or dtypes than expected; or
@@ -60,6 +61,12 @@ class StoredBlocks:
         rising = [offsets[1:] + int(first) for (_, offsets), first in zip(opened, self._first_rows[:-1], strict=True)]
         self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), *rising])
         self._starts = self.offsets.numpy()
+        records = RowCache.records(self._starts)
+        if _SHARE_OF_ROWS * memory < records:
+            raise InputError(
+                f"a memory of {memory:,} bytes is too little for {len(self):,} token blocks: offsets and records alone "
+                f"take {records:,}; allow at least {math.ceil(records / _SHARE_OF_ROWS):,}, and as much more as you can"
+            )
         self._cache = RowCache(self._starts, self.dim, self.dtype, int(_SHARE_OF_ROWS * memory))
         self.memory_for_looks = _SHARE_OF_LOOKS * memory
         self._lock = threading.Lock()
@@ -128,7 +135,8 @@ class StoredBlocks:
 
     def chunks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """All rows in order, a few at a time: the number of the first row, and rows (some, dim). Not cached."""
-        step, tokens = max(1, _CHUNK_ELEMENTS // self.dim), int(self._starts[-1])
+        step = max(1, elements_at_once(self, _CHUNK_ELEMENTS) // self.dim)
+        tokens = int(self._starts[-1])
         for first in range(0, tokens, step):
             rows = torch.empty(min(step, tokens - first), self.dim, dtype=self.dtype)
             self._read_rows(first, _as_bytes(rows))

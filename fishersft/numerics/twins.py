@@ -21,17 +21,16 @@ def fingerprints(blocks: Blocks) -> np.ndarray:
     words = blocks.dim * max(1, blocks.dtype.itemsize // 4)
     generator = torch.Generator().manual_seed(0)
     columns = torch.randint(-(2**62), 2**62, (words,), generator=generator).to(blocks.device) | 1
-    hashed = torch.empty(int(blocks.offsets[-1]), dtype=torch.int64)
+    sums = torch.zeros(len(blocks), dtype=torch.int64)
     for start, rows in blocks.chunks():
         bits = rows.contiguous().view(_WORDS[rows.element_size()]).long()
         mixed = (bits * columns).sum(1)
-        hashed[start : start + len(rows)] = (mixed ^ (mixed >> 29)).cpu()
-    lengths = blocks.lengths
-    positions = torch.arange(len(hashed)) - torch.repeat_interleave(blocks.offsets[:-1], lengths)
-    hashed *= positions * _MIXER * 2 + 1  # so that the order of the rows counts
-    sums = torch.zeros(len(hashed) + 1, dtype=torch.int64)
-    torch.cumsum(hashed, 0, out=sums[1:])
-    return (sums[blocks.offsets].diff() ^ (lengths * _MIXER)).numpy()
+        hashed = (mixed ^ (mixed >> 29)).cpu()
+        numbers = torch.arange(start, start + len(rows))
+        owners = torch.searchsorted(blocks.offsets, numbers, right=True) - 1
+        hashed *= (numbers - blocks.offsets[owners]) * _MIXER * 2 + 1  # so that the order of the rows counts
+        sums.index_add_(0, owners, hashed)
+    return (sums ^ (blocks.lengths * _MIXER)).numpy()
 
 
 class Twins:

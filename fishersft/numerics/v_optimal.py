@@ -23,11 +23,12 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from fishersft.errors import InputError
-from fishersft.numerics.blocks import Blocks
+from fishersft.numerics.blocks import Blocks, elements_at_once
 from fishersft.numerics.certificates import row_chunks
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled, updated_cholesky
 
+REFRESH = 64  # picks after which a lazy run looks at every block anew; it goes on from a multiple of that
 _BATCH = 64  # stale blocks looked at together
 _BATCH_ELEMENTS = 1 << 20  # padded tokens times dim in one tensor: 8 MiB in float64
 _LENGTH_STEP = 8  # blocks are padded to the longest of those whose lengths fall into the same step
@@ -154,9 +155,10 @@ def v_optimal_greedy(
 
     With `every_block` every open block is evaluated in each step: exact greedy, the picks of
     `reference_v.naive_v_optimal`. Without it the evaluation is lazy: a reduction computed in an earlier step is taken
-    to bound today's, and only blocks whose old one reaches the best seen are looked at again, a batch at a time. The
-    criterion is not submodular, so that is a heuristic: a block whose reduction grew since may be missed, and the
-    picks may be worse than those of exact greedy. Neither has a guarantee, nor a certificate (see this module).
+    to bound today's, and only blocks whose old one reaches the best seen are looked at again, a batch at a time; all
+    of them every 64 picks. The criterion is not submodular, so that is a heuristic: a block whose reduction grew since
+    may be missed, and the picks may be worse than those of exact greedy. Neither has a guarantee, nor a certificate
+    (see this module).
 
     Reductions are computed for many blocks together, as intervals that allow for rounding; then those that may tie
     one by one, by the same code for each, so that the lower index wins.
@@ -193,7 +195,7 @@ def v_optimal_greedy(
     lower, upper = np.zeros(len(blocks)), np.full(len(blocks), np.inf)
 
     while picks.open.any():
-        if every_block:
+        if every_block or len(picks.indices) % REFRESH == 0:
             upper[:] = np.inf  # nothing is known of today's reductions
         stale, threshold = picks.open.copy(), -np.inf
         whitened_root = torch.linalg.solve_triangular(cholesky, root.T, upper=False)
@@ -256,7 +258,7 @@ def _padded_batches(blocks: Blocks, indices: np.ndarray) -> Iterator[tuple[np.nd
     steps = -(-lengths // _LENGTH_STEP)
     order = np.argsort(steps, kind="stable")
     for like in np.split(order, np.flatnonzero(np.diff(steps[order])) + 1):
-        at_once = max(1, _BATCH_ELEMENTS // (int(lengths[like].max()) * blocks.dim))
+        at_once = max(1, elements_at_once(blocks, _BATCH_ELEMENTS) // (int(lengths[like].max()) * blocks.dim))
         for start in range(0, len(like), at_once):
             part = like[start : start + at_once]
             rows = blocks.rows_of(indices[part])

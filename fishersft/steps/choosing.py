@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fishersft.config import SelectionConfig
-from fishersft.numerics import Certificate, Progress, Selection, TokenBlocks, select
+from fishersft.data.block_files import read_weights
+from fishersft.numerics import Certificate, Progress, Selection, StoredBlocks, TokenBlocks, select
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import OnProgress as OnPick
+from fishersft.numerics.mapped import WeightedBlocks
 from fishersft.numerics.prior import start_factor
 from fishersft.numerics.v_optimal import moment_factor, prediction_variance, second_moment
 from fishersft.steps.outcome import OnProgress
@@ -48,6 +52,19 @@ def choose(
         on_progress=None if on_progress is None else _reporting(on_progress, settings),
         **conditions,
     )
+
+
+def stored_pool(files: Sequence[Path], memory: int, criterion: str) -> Blocks:
+    """The blocks of some files, left there; weighted as they are read, where the criterion weighs tokens.
+
+    Args:
+        files: safetensors, as an embeddings artifact has.
+        memory: bytes for the whole selection.
+    """
+    blocks = StoredBlocks(files, memory)
+    if criterion != "fisher-weighted":
+        return blocks
+    return WeightedBlocks(blocks, torch.cat([read_weights(file) for file in files]))
 
 
 def selection_facts(selection: Selection) -> dict[str, Any]:

@@ -15,15 +15,15 @@ from fishersft.config import CurateConfig, SelectionConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import Blocks, Selection, StoredBlocks, TokenBlocks, information_gains_along
+from fishersft.numerics import Blocks, Selection, TokenBlocks, information_gains_along
 from fishersft.numerics.prior import absolute_regularization, start_factor
-from fishersft.steps.choosing import choose, selection_facts, variance_facts
+from fishersft.steps.choosing import choose, selection_facts, stored_pool, variance_facts
 from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
 from fishersft.steps.corpus import load_index
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.picks import shard_blocks
 
-SELECTION_VERSION = 4
+SELECTION_VERSION = 5
 UNIFORM_VERSION = 1
 
 
@@ -140,14 +140,8 @@ def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) ->
     size = sum(file.size for key in embeddings for file in store.get("embeddings", key).files)
     if size <= bytes_of(settings.memory):
         return TokenBlocks.concatenate([shard_blocks(store, key, settings.criterion) for key in embeddings])
-    if settings.criterion == "fisher-weighted":
-        raise InputError(
-            f"the embeddings take {size:,} bytes, more than selection.memory {settings.memory}, and weights are "
-            "applied in memory; raise it, or choose another criterion"
-        )
-    return StoredBlocks(
-        [store.fetch("embeddings", key) / EMBEDDINGS_FILE for key in embeddings], bytes_of(settings.memory)
-    )
+    files = [store.fetch("embeddings", key) / EMBEDDINGS_FILE for key in embeddings]
+    return stored_pool(files, bytes_of(settings.memory), settings.criterion)
 
 
 def _save_selection(

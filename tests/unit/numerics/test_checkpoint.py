@@ -12,7 +12,7 @@ import pytest
 
 from fishersft.errors import InputError
 from fishersft.numerics import checkpoint as checkpoints
-from fishersft.numerics import select, v_optimal
+from fishersft.numerics import select, selection, v_optimal
 from fishersft.numerics.greedy import Progress
 
 CHILD = """
@@ -118,18 +118,29 @@ def test_an_exact_v_optimal_run_goes_on_to_the_same_picks(blocks: list[np.ndarra
         np.testing.assert_allclose(resumed.gains, whole.gains, rtol=1e-9)
 
 
-def test_a_lazy_v_optimal_run_may_go_on_to_better_picks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks at every block anew, where an undisturbed run goes by old reductions."""
+def test_a_lazy_v_optimal_run_goes_on_from_where_it_looked_at_every_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at every block at another pick may lead elsewhere, as in the first case; not in the second."""
     monkeypatch.setattr(v_optimal, "_BATCH", 1)
     blocks = [[[0.0, 9.0, 9.0]], [[1.0, 3.0, 0.0]], [[1.0, 0.0, 0.0]]]
     target = [np.diag(np.sqrt([3.0, 0.0, 30.0]))]
     options: Any = {"criterion": "v-optimal", "target": target, "checkpoint": tmp_path / "checkpoint.json"}
-    whole = select(blocks, 2, **options)
-    with pytest.raises(KeyboardInterrupt):
-        select(blocks, 2, on_progress=interrupt_at(1), **options)
-    resumed = select(blocks, 2, **options)
-    assert (whole.indices.tolist(), resumed.indices.tolist()) == ([0, 2], [0, 1])
-    assert resumed.gains.sum() > whole.gains.sum()
+    chosen = {}
+    for refresh in (1, 64):
+        monkeypatch.setattr(v_optimal, "REFRESH", refresh)
+        monkeypatch.setattr(selection, "REFRESH", refresh)
+        whole = select(blocks, 2, **options)
+        with pytest.raises(KeyboardInterrupt):
+            select(blocks, 2, on_progress=interrupt_at(1), **options)
+        assert select(blocks, 2, **options).indices.tolist() == whole.indices.tolist()
+        chosen[refresh] = whole.indices.tolist()
+    assert chosen == {1: [0, 1], 64: [0, 2]}
+
+
+def test_a_checkpoint_that_is_a_folder_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path} is a folder; expected a file"):
+        select([[[1.0]]], 1, checkpoint=tmp_path)
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,7 @@ from fishersft.numerics.information import block_gain, vector_gains
 from fishersft.numerics.leverages import Leverages
 from fishersft.numerics.reference import naive_greedy
 from fishersft.numerics.single_vectors import holds_single_vectors, vector_greedy
-from fishersft.numerics.state import InformationState, torch_threads
+from fishersft.numerics.state import VectorState, torch_threads
 from fishersft.numerics.tiers import Tiers
 
 F64 = torch.float64
@@ -135,7 +135,7 @@ def test_the_leverage_in_float64_is_within_every_interval(
     pool: TokenBlocks, scale: float, lam: float, data: st.DataObject
 ) -> None:
     rows = pool.values * scale
-    state = InformationState(torch.eye(pool.dim, dtype=F64), torch.device("cpu"))
+    state = VectorState(torch.eye(pool.dim, dtype=F64), torch.device("cpu"))
     leverages = Leverages(rows.float(), state, lam**-0.5)
     narrow = rows.float().double() / lam**0.5
     for refresh in data.draw(st.lists(st.sampled_from(["catch up", "anew", "not"]), max_size=20)):
@@ -162,7 +162,7 @@ def test_the_gain_of_vectors_is_that_of_blocks_of_one_token() -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(vector_pools())
 def test_no_leverage_exceeds_its_upper_bound_in_any_tier(pool: TokenBlocks) -> None:
-    state = InformationState(torch.eye(pool.dim, dtype=F64), torch.device("cpu"))
+    state = VectorState(torch.eye(pool.dim, dtype=F64), torch.device("cpu"))
     members = np.flatnonzero(pool.lengths.numpy())
     kept = Tiers(members, pool.values.float(), state, 1.0, 1)
     kept.redraw(1, np.ones(len(pool), dtype=bool))

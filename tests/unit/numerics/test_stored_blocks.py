@@ -41,7 +41,7 @@ def write(shards: list[TokenBlocks], folder: Path) -> list[Path]:
 
 def memory_for(rows: int, blocks: StoredBlocks) -> int:
     """For so many float32 rows beside the records of all blocks, as the docstring counts them."""
-    return math.ceil((records_of(blocks) + rows * (4 * blocks.dim + 4)) / 0.4)
+    return math.ceil((records_of(blocks) + rows * (4 * blocks.dim + 4)) / 0.3)
 
 
 def records_of(blocks: StoredBlocks) -> int:

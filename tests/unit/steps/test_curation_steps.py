@@ -21,7 +21,7 @@ from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
 from fishersft.numerics import StoredBlocks, TokenBlocks, information_gains_along, select
-from fishersft.steps import selection
+from fishersft.steps import choosing
 from fishersft.steps.choosing import proof_sentence, settings_in_words
 from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
@@ -555,23 +555,19 @@ def test_a_threshold_that_no_sentence_reaches_is_an_error(run: Run) -> None:
         run.changed(selection={"stop_below": 1e6}).selected()
 
 
+@pytest.mark.parametrize("criterion", ["information", "fisher-weighted"])
 def test_a_pool_larger_than_the_memory_stays_on_disk_and_gives_the_same_selection(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = run.changed(selection={"criterion": criterion})
     _, _, in_memory = run.selected()
     for file in run.store.fetch("selection", in_memory.key).parent.glob("manifest.json"):
         file.unlink()
     used = list[int]()
     monkeypatch.setattr(
-        selection, "StoredBlocks", lambda files, memory: used.append(memory) or StoredBlocks(files, memory)
+        choosing, "StoredBlocks", lambda files, memory: used.append(memory) or StoredBlocks(files, memory)
     )
-    _, _, from_disk = run.changed(selection={"memory": "20K"}).selected()
-    assert used == [20 * 1024]
+    _, _, from_disk = run.changed(selection={"memory": "24K", "criterion": criterion}).selected()
+    assert used == [24 * 1024]
     assert (from_disk.key, from_disk.hit) == (in_memory.key, False)
     assert load_picks(run.store, from_disk.key).rows == load_picks(run.store, in_memory.key).rows
-
-
-def test_weights_are_not_applied_on_disk(run: Run) -> None:
-    weighted = run.changed(selection={"memory": "20K", "criterion": "fisher-weighted"})
-    with pytest.raises(InputError, match=r"more than selection\.memory 20K, and weights are applied in memory"):
-        weighted.selected()
