@@ -210,7 +210,10 @@ def _quotas(conditions: Conditions, n: int) -> tuple[np.ndarray, np.ndarray]:
     if conditions.groups is None or len(conditions.groups) != n:
         came = "none" if conditions.groups is None else f"{len(conditions.groups)}"
         raise InputError(f"quotas need the group of each of the {n} blocks, in `groups`; there are {came}")
-    labels = list(dict.fromkeys(conditions.groups))
+    try:
+        labels = list(dict.fromkeys(conditions.groups))
+    except TypeError as error:
+        raise InputError(f"groups must be labels such as numbers or texts, one a block: {error}") from error
     room = dict.fromkeys(labels, n + 1)
     for label, quota in conditions.quotas.items():
         if label not in room:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fishersft.errors import InputError
 from fishersft.numerics import select
 from tests.unit.numerics.conditions import costs_of, obeys, random_conditions
 from tests.unit.numerics.conftest import block_lists
@@ -100,3 +101,24 @@ def test_the_dual_bound_is_the_tighter_one_under_conditions_too() -> None:
     assert dual.upper_bound < prefix.upper_bound
     assert 0.8 < prefix.ratio < dual.ratio <= 1
     assert dual.method == "frank-wolfe"
+
+
+def test_the_proof_of_a_reference_does_not_rest_on_its_dense_differences() -> None:
+    tiny = select([[[0.02]]], 1, include=[0], regularization=1e8, algorithm="naive").certificate
+    assert tiny is not None and tiny.upper_bound >= np.log1p(0.02**2 / 1e8)
+
+
+def test_what_a_dense_log_determinant_cannot_tell_is_an_error_of_the_references_alone() -> None:
+    pool = [[[1e6, 5e5]], [[1.0, 1.0]], [[291.0, 104.0]]]
+    arguments = {"exclude": [1], "already_selected": [[[3.2e10, 1.6e10]]]}
+    for algorithm in ("naive", "paper"):
+        with pytest.raises(InputError, match="too ill-conditioned for a dense log determinant"):
+            select(pool, 3, algorithm=algorithm, **arguments)
+    assert sorted(select(pool, 3, **arguments).indices.tolist()) == [0, 2]
+
+
+def test_where_rounding_blurs_the_bounds_that_a_run_brings_along_a_proof_is_made_afterwards() -> None:
+    nothing = select([np.zeros((2, 3))] * 4, 2).certificate
+    assert nothing is not None and nothing.ratio == 1.0
+    huge = select([np.diag([1e19, 1.0]), np.diag([1.0, 1e19]), np.eye(2)], 2).certificate
+    assert huge is not None and huge.ratio > 0.5
