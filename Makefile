@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 # Threads that spin while they wait slow each other down (docs/log.md).
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help setup demo test test-faults lint types format bench-select bench-growth bench-store clean
+.PHONY: help setup demo test test-faults lint types format bench-select bench-embed bench-growth bench-store clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -46,6 +46,9 @@ format: $(STAMP)  ## rewrite in the project's style
 
 bench-select: $(STAMP)  ## selection against its competitors: a table and a plot in build/, some ten minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.selection
+
+bench-embed: $(STAMP)  ## embedding against the bare model and its competitors: a table in build/, some ten minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.embedding
 
 bench-growth: $(STAMP)  ## what a growing corpus costs: a table in build/, some minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.growth

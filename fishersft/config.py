@@ -137,7 +137,20 @@ class EmbeddingConfig(_Section):
     shard_rows: int = _field(
         256, 0, "Rows a shard", "About how many rows a shard holds; the unit of work and of caching.", ge=1
     )
-    batch_tokens: int = _field(2048, 1, "Tokens a batch", "Padding included. Lower it when memory runs out.", ge=1)
+    batch_tokens: int | None = _field(
+        None,
+        1,
+        "Tokens a batch",
+        "Padding included; empty: found by itself. A batch that is too much for the memory is halved in any case.",
+        ge=1,
+    )
+    storage: Literal["float32", "bfloat16", "float16"] | None = _field(
+        None,
+        2,
+        "Stored as",
+        "The precision in which embeddings are kept; empty: as they are computed. Half of float32's size costs a "
+        "selection about nothing, see docs/benchmarks.md.",
+    )
 
 
 class SelectionConfig(_Section):

@@ -11,7 +11,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
 from fishersft.steps.conditions import begin_selection
-from fishersft.steps.embedding import EMBEDDING_THREADS
+from fishersft.steps.embedding import THREADS_A_DEVICE
+from fishersft.steps.models import devices_of
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
@@ -23,7 +24,9 @@ shorten_input_errors()
 
 @flow(
     name="curate",
-    task_runner=ThreadPoolTaskRunner(max_workers=EMBEDDING_THREADS),  # type: ignore[arg-type]  # it is one
+    task_runner=ThreadPoolTaskRunner(  # type: ignore[arg-type]  # it is one
+        max_workers=THREADS_A_DEVICE * len(devices_of(None))
+    ),
     flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
 )
 def curate(config: CurateConfig) -> RunResult:

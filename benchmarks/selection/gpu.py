@@ -31,7 +31,7 @@ def select_on_gpu(sentences: int, picks: int) -> Measured:
     limit_tflops (what a large bfloat16 matrix product reaches on this GPU).
     """
     blocks = synthetic_blocks(sentences, DIM, MEAN_TOKENS, device="cuda", dtype=torch.bfloat16)
-    limit = _matmul_tflops()
+    limit = matmul_tflops()
     select(first_blocks(blocks, 64), 4, device="cuda")
     torch.cuda.reset_peak_memory_stats()
     selection, measured = measure(lambda: select(blocks, picks, device="cuda"))
@@ -48,7 +48,8 @@ def select_on_gpu(sentences: int, picks: int) -> Measured:
     return replace(measured, picks=selection.indices.tolist(), facts=facts)
 
 
-def _matmul_tflops() -> float:
+def matmul_tflops() -> float:
+    """What a large bfloat16 matrix product reaches on this GPU, in 1e12 operations a second."""
     left = torch.randn(_MATMUL_SIDE, _MATMUL_SIDE, dtype=torch.bfloat16, device="cuda")
     product = left @ left
     torch.cuda.synchronize()

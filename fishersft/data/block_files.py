@@ -6,6 +6,8 @@ Beside them there may be `weights` (tokens,), the tokens' Fisher weights.
 from __future__ import annotations
 
 import json
+import math
+import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
+SCORES = ("weights", "nll")  # of tokens, beside their blocks: Fisher weights and negative log-likelihoods
+_DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
 
 
 def write_blocks(blocks: TokenBlocks, path: Path, weights: torch.Tensor | None = None) -> None:
@@ -32,6 +36,75 @@ def write_blocks(blocks: TokenBlocks, path: Path, weights: torch.Tensor | None =
         assert len(weights) == len(blocks.values), "one weight a token"
         tensors["weights"] = weights.to(torch.float32).contiguous()
     save_file(tensors, path)
+
+
+class BlockWriter:
+    """Writes token blocks as safetensors, some rows after the other: no more than those is ever in memory.
+
+    Use as a context manager; leaving it without an error ends the file. It holds `offsets`, the columns, `values`.
+
+    Args:
+        path: of the file.
+        lengths: tokens of each block.
+        dim: of the values.
+        dtype: of the values in the file.
+        columns: names of float32 (tokens,) tensors beside them.
+
+    Raises:
+        InputError: by `write`, where a value is beyond what the dtype holds.
+    """
+
+    def __init__(
+        self, path: Path, lengths: Sequence[int], dim: int, dtype: torch.dtype, columns: Sequence[str] = ()
+    ) -> None:
+        self._path = path
+        self._tokens, self._dim, self._dtype = sum(lengths), dim, dtype
+        self._offsets = torch.tensor([0, *lengths]).cumsum(0)
+        self._columns = {name: torch.empty(self._tokens) for name in columns}
+        self._done = 0
+
+    def __enter__(self) -> BlockWriter:
+        self._file = self._path.open("wb")
+        header, self._file_begin = self._header()
+        self._file.write(header + self._offsets.numpy().tobytes())
+        self._file.seek(4 * self._tokens * len(self._columns), os.SEEK_CUR)
+        return self
+
+    def write(self, values: torch.Tensor, **columns: torch.Tensor) -> None:
+        """The next rows: (some, dim) values of any float dtype, and as many entries of each column."""
+        rows = values.to(self._dtype)
+        if not bool(rows.isfinite().all()) and bool(values.isfinite().all()):
+            raise InputError(
+                f"embeddings reach {float(values.abs().max()):,.0f}, more than {_DTYPE_NAMES[self._dtype]} holds; set "
+                "embedding.storage to bfloat16 or float32"
+            )
+        self._file.write(rows.contiguous().view(torch.uint8).numpy().data)
+        for name, column in self._columns.items():
+            column[self._done : self._done + len(rows)] = columns[name]
+        self._done += len(rows)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._file:
+            if kind is None:
+                assert self._done == self._tokens, f"{self._done} of {self._tokens} rows were written"
+                self._file.seek(self._file_begin + self._offsets.nbytes)
+                for column in self._columns.values():
+                    self._file.write(column.numpy().data)
+
+    def _header(self) -> tuple[bytes, int]:
+        """The file's first bytes, and how many they are. Tensors of wider types come first, so that all are aligned."""
+        entries: dict[str, dict[str, object]] = {}
+        begin = 0
+        shapes = {"offsets": ("I64", [len(self._offsets)], 8)}
+        shapes |= {name: ("F32", [self._tokens], 4) for name in self._columns}
+        shapes["values"] = (_DTYPE_NAMES[self._dtype], [self._tokens, self._dim], self._dtype.itemsize)
+        for name, (dtype, shape, size) in shapes.items():
+            end = begin + size * math.prod(shape)
+            entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+            begin = end
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return len(text).to_bytes(8, "little") + text, 8 + len(text)
 
 
 def read_blocks(path: Path) -> TokenBlocks:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.errors import InputError
-from fishersft.models.forward import check_logits, token_nll
+from fishersft.models.head import check_logits, token_scores
 from fishersft.models.questions import answer_states, as_question, without_special_tokens
 from fishersft.models.tokenising import Tokenised
 
@@ -37,7 +37,7 @@ def yes_probabilities(
     texts: Sequence[str],
     *,
     max_tokens: int,
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """The probability that the model answers "yes" to `ask_llm_prompt` of each text: float64 (texts,).
@@ -53,7 +53,7 @@ def yes_probabilities(
         tokenizer: the model's.
         texts: what is asked about. The tokenizer's special tokens in them, which could end the turn, become spaces.
         max_tokens: the model's context; texts that do not fit lose their end.
-        batch_tokens: tokens a forward pass, padding included.
+        batch_tokens: tokens a forward pass, padding included; None: found by itself.
         on_progress: called with (texts done, texts in all).
 
     Returns:
@@ -77,7 +77,7 @@ def yes_probabilities(
     check_logits(model, questions[0])
     for batch, states in answer_states(model, questions, batch_tokens, on_progress):
         answers = torch.full((len(batch),), yes, device=model.device)
-        nll = token_nll(model, states, answers)
+        nll = token_scores(model, states, answers).nll
         probabilities[batch] = (-nll.double()).exp().cpu().numpy()
     return probabilities
 

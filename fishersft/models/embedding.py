@@ -1,73 +1,110 @@
-"""Prelogit embeddings: for every loss position the state that predicts it, and its Fisher weight."""
+"""Prelogit embeddings: for every loss position the state that predicts it, and what the LM head says of the token."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from fishersft.models.forward import batches_by_tokens, check_logits, fisher_weights, last_hidden_states
+from fishersft.models.forward import hidden_states
+from fishersft.models.head import TokenScores, check_logits, token_scores
 from fishersft.models.tokenising import Tokenised
 from fishersft.numerics import TokenBlocks
+
+_WINDOW_VALUES = 1 << 25  # of the embeddings held at once: 128 MiB in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """Sentences as token blocks, float32 (tokens, dim) on the CPU; beside them, if asked for, a weight a token.
+    """Some sentences as token blocks on the CPU, in the model's dtype; beside them, if asked for, scores of the tokens.
 
     Attributes:
         blocks: a block a sentence, in their order.
-        fisher_weights: float32 (tokens,) on the CPU, as `fishersft.models.forward.fisher_weights` gives them.
+        scores: float32 (tokens,) each, on the CPU.
     """
 
     blocks: TokenBlocks
-    fisher_weights: torch.Tensor | None
+    scores: TokenScores | None
 
 
 def embed(
     model: PreTrainedModel,
     sentences: Sequence[Tokenised],
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     *,
-    with_fisher_weights: bool = False,
-) -> Embedded:
-    """The token blocks of tokenised sentences, in their order.
+    with_scores: bool = False,
+) -> Iterator[Embedded]:
+    """The token blocks of tokenised sentences, in their order, in windows of bounded size.
 
     Block i holds x_ij for every loss position j of sentence i: the last hidden state at position j - 1, after the
-    final norm and before the LM head (arXiv:2505.14826, section 3).
+    final norm and before the LM head (arXiv:2505.14826, section 3). Within a window sentences of like length are
+    computed together.
 
     Args:
         model: a causal LM in evaluation mode.
         sentences: a sentence without a loss position gets an empty block.
-        batch_tokens: tokens a forward pass, padding included.
+        batch_tokens: tokens a forward pass, padding included; None: found by itself, see `hidden_states`.
         on_progress: called with (loss tokens done, loss tokens in all).
-        with_fisher_weights: apply the LM head to the same states too, for the weight of each loss position.
+        with_scores: apply the LM head to the same states too, for every token's likelihood and Fisher weight.
 
     Raises:
-        InputError: weights are asked for and `check_logits` finds the head's logits unlike the model's.
+        InputError: scores are asked for and `check_logits` finds the head's logits unlike the model's; or a sentence
+            is too much for the memory.
     """
-    lengths = torch.tensor([sentence.loss_tokens for sentence in sentences], dtype=torch.int64)
-    offsets = torch.zeros(len(sentences) + 1, dtype=torch.int64)
-    torch.cumsum(lengths, 0, out=offsets[1:])
-    total = int(offsets[-1])
-    values = torch.empty(total, model.config.get_text_config().hidden_size, dtype=torch.float32)
-    weights = torch.empty(total, dtype=torch.float32) if with_fisher_weights else None
+    total = sum(sentence.loss_tokens for sentence in sentences)
+    if with_scores and (first := next((sentence for sentence in sentences if sentence.loss_tokens), None)):
+        check_logits(model, first)
     done = 0
-    with_loss = [i for i, sentence in enumerate(sentences) if sentence.loss_tokens]
-    if weights is not None and with_loss:
-        check_logits(model, sentences[with_loss[0]])
-    for batch in batches_by_tokens([len(sentences[i].input_ids) for i in with_loss], batch_tokens):
-        indices = [with_loss[position] for position in batch]
-        states = last_hidden_states(model, [sentences[i] for i in indices])
-        prelogits = torch.cat([states[row, sentences[i].predicting_positions] for row, i in enumerate(indices)])
-        places = torch.cat([torch.arange(int(offsets[i]), int(offsets[i + 1])) for i in indices])
-        values[places] = prelogits.float().cpu()
-        if weights is not None:
-            weights[places] = fisher_weights(model, prelogits).cpu()
-        done += int(lengths[indices].sum())
+
+    def report(tokens: int) -> None:
         if on_progress:
-            on_progress(done, total)
-    return Embedded(TokenBlocks(values, offsets), weights)
+            on_progress(done + tokens, total)
+
+    for window in _windows(sentences, _WINDOW_VALUES // model.config.get_text_config().hidden_size):
+        embedded = _embed_window(model, window, batch_tokens, report, with_scores)
+        yield embedded
+        done += len(embedded.blocks.values)
+
+
+def _embed_window(
+    model: PreTrainedModel,
+    sentences: Sequence[Tokenised],
+    batch_tokens: int | None,
+    on_progress: Callable[[int], None],
+    with_scores: bool,
+) -> Embedded:
+    offsets = torch.tensor([0] + [sentence.loss_tokens for sentence in sentences]).cumsum(0)
+    total, dim = int(offsets[-1]), model.config.get_text_config().hidden_size
+    values = torch.empty(total, dim, dtype=model.dtype)
+    scores = TokenScores(torch.empty(total), torch.empty(total)) if with_scores else None
+    with_loss = [i for i, sentence in enumerate(sentences) if sentence.loss_tokens]
+    done = 0
+    for batch, states in hidden_states(model, [sentences[i] for i in with_loss], batch_tokens):
+        members = [with_loss[place] for place in batch]
+        rows = torch.repeat_interleave(torch.arange(len(members)), offsets.diff()[members])
+        positions = torch.tensor([position for i in members for position in sentences[i].predicting_positions])
+        prelogits = states[rows.to(states.device), positions.to(states.device)]
+        places = torch.cat([torch.arange(int(offsets[i]), int(offsets[i + 1])) for i in members])
+        values[places] = prelogits.to(values)
+        if scores is not None:
+            targets = torch.tensor([label for i in members for label in sentences[i].labels if label != -100])
+            found = token_scores(model, prelogits, targets)
+            scores.nll[places], scores.fisher_weights[places] = found.nll.cpu(), found.fisher_weights.cpu()
+        done += len(places)
+        on_progress(done)
+    return Embedded(TokenBlocks(values, offsets), scores)
+
+
+def _windows(sentences: Sequence[Tokenised], most_tokens: int) -> Iterator[Sequence[Tokenised]]:
+    """Neighbouring sentences of at most so many loss tokens together, or one."""
+    start, tokens = 0, 0
+    for number, sentence in enumerate(sentences):
+        if number > start and tokens + sentence.loss_tokens > most_tokens:
+            yield sentences[start:number]
+            start, tokens = number, 0
+        tokens += sentence.loss_tokens
+    if start < len(sentences):
+        yield sentences[start:]

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fishersft.models.forward import batches_by_tokens, check_logits, last_hidden_states, token_nll
+from fishersft.models.forward import hidden_states
+from fishersft.models.head import check_logits, token_scores
 from fishersft.models.tokenising import Tokenised
 
 
 def sentence_nll(
     model: PreTrainedModel,
     sentences: Sequence[Tokenised],
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """The negative log-likelihood of each sentence's loss positions: float64 (sentences,), in nats, summed.
@@ -24,7 +25,7 @@ def sentence_nll(
     Args:
         model: a causal LM in evaluation mode.
         sentences: each with at least one loss position.
-        batch_tokens: tokens a forward pass, padding included.
+        batch_tokens: tokens a forward pass, padding included; None: found by itself.
         on_progress: called with (sentences done, sentences in all).
 
     Raises:
@@ -33,12 +34,11 @@ def sentence_nll(
     check_logits(model, sentences[0])
     result = np.zeros(len(sentences))
     done = 0
-    for batch in batches_by_tokens([len(sentence.input_ids) for sentence in sentences], batch_tokens):
+    for batch, states in hidden_states(model, sentences, batch_tokens):
         chosen = [sentences[i] for i in batch]
-        states = last_hidden_states(model, chosen)
         prelogits = torch.cat([states[row, s.predicting_positions] for row, s in enumerate(chosen)])
         targets = torch.tensor([label for s in chosen for label in s.labels if label != -100])
-        nll = token_nll(model, prelogits, targets.to(prelogits.device)).double().cpu()
+        nll = token_scores(model, prelogits, targets).nll.double().cpu()
         for i, piece in zip(batch, nll.split([s.loss_tokens for s in chosen]), strict=True):
             result[i] = float(piece.sum())
         done += len(batch)

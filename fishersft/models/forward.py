@@ -1,9 +1,10 @@
-"""Length-sorted batches through a causal LM: its last hidden states, and what the LM head makes of them."""
+"""Length-sorted batches through a causal LM: its last hidden states, in as few forward passes as memory allows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel
@@ -11,7 +12,58 @@ from transformers import PreTrainedModel
 from fishersft.errors import InputError
 from fishersft.models.tokenising import Tokenised
 
-_HEAD_ROWS = 256  # rows of the LM head at once: bounds memory to rows x vocabulary
+_CPU_TOKENS = 2048  # a batch; more is no faster
+_GPU_TOKENS = 1 << 16  # at most: more is no faster either
+_SHARE_OF_FREE = 0.5  # of a GPU's free memory is what a first batch may take
+_STATES = 16  # values of the hidden size that a token holds at once in a forward pass, and
+_INNER = 4  # of the inner size of its feed-forward layer
+
+# What was found to be too much for a model's device, halved: later batches keep to it.
+_found: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
+
+
+def hidden_states(
+    model: PreTrainedModel, sentences: Sequence[Tokenised], batch_tokens: int | None = None
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """The last hidden states of sentences, a batch of like length at a time, the longest first.
+
+    Where a batch is too much for the memory, it and all later ones are halved.
+
+    Args:
+        model: a causal LM in evaluation mode.
+        sentences: at least one token each.
+        batch_tokens: tokens a forward pass, padding included; None: by the device and its free memory.
+
+    Yields:
+        The places of a batch's sentences, and their states: (batch, longest, dim), see `last_hidden_states`.
+
+    Raises:
+        InputError: a single sentence is too much.
+    """
+    lengths = [len(sentence.input_ids) for sentence in sentences]
+    most = min(batch_tokens or _first_guess(model), _found.get(model, batch_tokens or _GPU_TOKENS))
+    left = list(range(len(sentences)))
+    while left:
+        for batch in batches_by_tokens([lengths[i] for i in left], most):
+            members = [left[place] for place in batch]
+            try:
+                states = last_hidden_states(model, [sentences[i] for i in members])
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if len(members) == 1:
+                    raise InputError(
+                        f"a sentence of {lengths[members[0]]} tokens is too much for the memory of {model.device}; "
+                        "lower model.max_tokens, or take bfloat16 or a smaller model"
+                    ) from error
+                most = _found[model] = max(1, min(most, len(members) * lengths[members[0]]) // 2)
+                break
+            yield members, states
+            done = set(members)
+            left = [i for i in left if i not in done]
+            del states
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -33,81 +85,27 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
 def last_hidden_states(model: PreTrainedModel, sentences: Sequence[Tokenised]) -> torch.Tensor:
     """The states after the final norm and before the LM head: (sentences, longest, dim), in the model's dtype.
 
-    Sentences are padded on the right; a causal model's states before the padding do not depend on it.
+    Sentences are padded on the right, without an attention mask: a causal model's states before the padding do not
+    depend on it, and without a mask attention takes its fastest way.
     """
-    device = model.device
     longest = max(len(sentence.input_ids) for sentence in sentences)
     ids = torch.zeros(len(sentences), longest, dtype=torch.long)
-    attention = torch.zeros_like(ids)
     for row, sentence in enumerate(sentences):
         ids[row, : len(sentence.input_ids)] = torch.tensor(sentence.input_ids)
-        attention[row, : len(sentence.input_ids)] = 1
     decoder: Any = model.base_model
-    output = decoder(input_ids=ids.to(device), attention_mask=attention.to(device), use_cache=False)
-    return output.last_hidden_state
+    return decoder(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
 
 
-@torch.inference_mode()
-def token_nll(model: PreTrainedModel, prelogits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Negative log-likelihood of target tokens: float32 (tokens,), in nats.
-
-    Args:
-        model: the causal LM whose head is applied, soft-capped where its config says so.
-        prelogits: (tokens, dim), the states that predict the targets.
-        targets: int64 (tokens,).
-    """
-    pieces = [
-        torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-        for logits, wanted in zip(_logits_by_rows(model, prelogits), targets.split(_HEAD_ROWS), strict=True)
-    ]
-    return torch.cat(pieces)
+def _first_guess(model: PreTrainedModel) -> int:
+    """Tokens that a batch may have by the size of the model and the free memory of its GPU."""
+    if model.device.type != "cuda":
+        return _CPU_TOKENS
+    config = model.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    bytes_a_token = model.dtype.itemsize * (_STATES * config.hidden_size + _INNER * inner)
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return max(1, min(_GPU_TOKENS, int(_SHARE_OF_FREE * free / bytes_a_token)))
 
 
-@torch.inference_mode()
-def fisher_weights(model: PreTrainedModel, prelogits: torch.Tensor) -> torch.Tensor:
-    """How uncertain the model is about each next token: float32 (tokens,), in [0, 1].
-
-        w = 1 - sum_v p(v)^2 = tr(diag(p) - p p^T)
-
-    the trace of the first factor of a token's Fisher information, (diag(p) - p p^T) kron x x^T: 0 where the model
-    is certain, 1 - 1/vocabulary where it knows nothing. Exact to about 1e-6.
-
-    Args:
-        model: the causal LM whose head is applied, soft-capped where its config says so.
-        prelogits: (tokens, dim), the states that predict.
-
-    Cost: the LM head, dim x vocabulary a token.
-    Source: the Hessian in Deb et al. (2025), arXiv:2505.14826, section 3.
-    """
-    pieces = [1 - (2 * logits.log_softmax(dim=-1)).exp_().sum(dim=-1) for logits in _logits_by_rows(model, prelogits)]
-    return torch.cat(pieces).clamp_(0, 1)  # rounding may pass either end
-
-
-def _logits_by_rows(model: PreTrainedModel, prelogits: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The float32 logits of `_HEAD_ROWS` rows after the other, soft-capped where the model's config says so."""
-    head: Any = model.get_output_embeddings()
-    cap = getattr(model.config, "final_logit_softcapping", None)
-    for states in prelogits.split(_HEAD_ROWS):
-        logits = head(states).float()
-        yield logits if cap is None else torch.tanh(logits / cap) * cap
-
-
-@torch.inference_mode()
-def check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
-    """Raise InputError where the head alone does not give the model's logits, as some architectures scale them.
-
-    Probabilities without that would be silently wrong. Raises it too where the logits are NaN or infinite.
-    """
-    beginning = Tokenised(sentence.input_ids[:_HEAD_ROWS], sentence.loss_mask[:_HEAD_ROWS], truncated=True)
-    ids = torch.tensor([beginning.input_ids], device=model.device)
-    with_model = torch.nn.functional.cross_entropy(
-        model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none"
-    )
-    if not with_model.isfinite().all():
-        raise InputError(f"{type(model).__name__} gives NaN or infinity for a sentence; try the other model.dtype")
-    with_head = token_nll(model, last_hidden_states(model, [beginning])[0, :-1], ids[0, 1:])
-    if not torch.allclose(with_model, with_head, rtol=0.05, atol=0.05):
-        raise InputError(
-            f"{type(model).__name__} changes its logits after the LM head in a way that FisherSFT does not know, so "
-            "its probabilities cannot be computed; use another model"
-        )
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)

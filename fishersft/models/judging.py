@@ -66,7 +66,7 @@ class LocalJudge:
     def second_preferred(
         self,
         pairs: Sequence[tuple[str, str]],
-        batch_tokens: int,
+        batch_tokens: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """For each (first, second) pair log P("2") - log P("1"): float64 (pairs,); above 0 the second is preferred."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from fishersft.models.forward import batches_by_tokens, last_hidden_states
+from fishersft.models.forward import hidden_states
 from fishersft.models.tokenising import Tokenised
 
 
@@ -35,7 +35,7 @@ def as_question(tokenizer: Any, prompt: str, cue: str) -> Tokenised:
 def answer_states(
     model: PreTrainedModel,
     questions: Sequence[Tokenised],
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """The states that predict the answers' first tokens, a batch at a time.
@@ -43,15 +43,14 @@ def answer_states(
     Args:
         model: a causal LM in evaluation mode.
         questions: none empty.
-        batch_tokens: tokens a forward pass, padding included.
+        batch_tokens: tokens a forward pass, padding included; None: found by itself.
         on_progress: called with (questions done, questions in all) after a batch was used.
 
     Yields:
         Indices of questions, and their prelogit states (questions in the batch, dim).
     """
     done = 0
-    for batch in batches_by_tokens([len(question.input_ids) for question in questions], batch_tokens):
-        states = last_hidden_states(model, [questions[i] for i in batch])
+    for batch, states in hidden_states(model, questions, batch_tokens):
         last = torch.tensor([len(questions[i].input_ids) - 1 for i in batch])
         yield batch, states[torch.arange(len(batch)), last]
         done += len(batch)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
 from fishersft.config import CurateConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, write_blocks
+from fishersft.data.block_files import EMBEDDINGS_FILE, SCORES, BlockWriter
 from fishersft.data.examples import Example
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import shard_examples
 from fishersft.steps.models import (
-    COMPUTING,
     PreparedModel,
+    computing_device,
     loaded_model,
     loaded_tokeniser,
     most_tokens,
@@ -20,45 +24,52 @@ from fishersft.steps.models import (
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
-EMBEDDING_VERSION = 1
-FISHER_WEIGHTS_VERSION = 1
+if TYPE_CHECKING:
+    from fishersft.models.embedding import Embedded
+
+EMBEDDING_VERSION = 2
+FISHER_WEIGHTS_VERSION = 2
 TOKENISING_VERSION = 1
-EMBEDDING_THREADS = 2  # one computes, the other reads the next shard or uploads the last one
+THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
 
 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
-    Where the config's criterion is "fisher-weighted", the tokens' Fisher weights lie beside them. Its facts count
-    sentences, loss tokens, truncated sentences and sentences without a loss position. `on_progress` is called with
-    (loss tokens done, in all). Threads may embed shards at once: one computes while others read, tokenise or upload.
+    Where the config's criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods lie
+    beside them. Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
+    `on_progress` is called with (loss tokens done, in all). Threads may embed shards at once: on every device one
+    computes, while others read, tokenise or upload.
     """
     model = prepare_model(store, config.model)
     examples = shard_examples(store, config.corpus, shard)
     weighted = config.selection.criterion == "fisher-weighted"
+    storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
         from fishersft.models.embedding import embed
 
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
-        with COMPUTING:
-            loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
-            embedded = embed(
-                loaded, sentences, config.embedding.batch_tokens, on_progress, with_fisher_weights=weighted
-            )
-        blocks = embedded.blocks
-        _check_finite(blocks, examples)
-        write_blocks(blocks, draft.folder / EMBEDDINGS_FILE, embedded.fisher_weights)
+        lengths = [sentence.loss_tokens for sentence in sentences]
+        with computing_device(config.device) as device:
+            loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
+            dim = loaded.config.get_text_config().hidden_size
+            windows = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_scores=weighted)
+            file = draft.folder / EMBEDDINGS_FILE
+            with BlockWriter(file, lengths, dim, getattr(torch, storage), SCORES if weighted else ()) as writer:
+                _write(writer, windows, examples)
         draft.facts.update(
             sentences=len(sentences),
-            tokens=int(blocks.lengths.sum()),
-            lengths=blocks.lengths.tolist(),
+            tokens=sum(lengths),
+            lengths=lengths,
             truncated=sum(sentence.truncated for sentence in sentences),
-            without_loss=sum(sentence.loss_tokens == 0 for sentence in sentences),
+            without_loss=lengths.count(0),
         )
 
     params = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
+        params["storage"] = storage
     if weighted:  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
@@ -77,11 +88,17 @@ def examples_digest(examples: list[Example]) -> str:
     return digest_of([example.digest for example in examples])
 
 
-def _check_finite(blocks: TokenBlocks, examples: list[Example]) -> None:
-    """Names the first example that the model answered with NaN or infinity."""
-    for block, example in zip(blocks, examples, strict=True):
-        if not block.isfinite().all():
+def _write(writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[Example]) -> None:
+    """Writes windows one after the other, and names the first example that the model answered with NaN or infinity."""
+    first = 0
+    for window in windows:
+        values = window.blocks.values
+        if not bool(values.isfinite().all()):
+            bad = next(i for i, block in enumerate(window.blocks) if not bool(block.isfinite().all()))
             raise InputError(
-                f"the model gives NaN or infinity for the example {example.canonical()[:100]}…; try the other "
-                "model.dtype, or leave the row out"
+                f"the model gives NaN or infinity for the example {examples[first + bad].canonical()[:100]}…; try the "
+                "other model.dtype, or leave the row out"
             )
+        scores = window.scores
+        writer.write(values, **({} if scores is None else {"weights": scores.fisher_weights, "nll": scores.nll}))
+        first += len(window.blocks)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from queue import Queue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +24,9 @@ if TYPE_CHECKING:
     from fishersft.models.tokenising import SentenceTokeniser
 
 CONVERSION_VERSION = 1
-# Held while a model is loaded or computes, so that of several threads one computes and the others read, tokenise or
-# upload.
-COMPUTING = Lock()
+_slots: dict[tuple[str, ...], Queue[str]] = {}
+_slots_lock = Lock()
+_loaded: dict[str, tuple[object, PreTrainedModel]] = {}
 _CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 
@@ -86,13 +89,47 @@ def loaded_tokeniser(model: PreparedModel, max_tokens: int, trust_remote_code: b
     return SentenceTokeniser(load_tokenizer(model.folder, trust_remote_code), max_tokens)
 
 
-@lru_cache(maxsize=1)
 def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
-    """The model, kept for the next call with the same fingerprint: only for reading from it, never for training."""
+    """The model, kept for the next call with the same fingerprint: only for reading from it, never for training.
+
+    Every device keeps one.
+    """
     from fishersft.models.loading import load_model
     from fishersft.numerics import resolve_device
 
-    return load_model(model.folder, dtype, resolve_device(device), trust_remote_code)
+    place, which = str(resolve_device(device)), (model, dtype, trust_remote_code)
+    if place not in _loaded or _loaded[place][0] != which:
+        _loaded.pop(place, None)  # before the next one takes its room
+        _loaded[place] = which, load_model(model.folder, dtype, resolve_device(device), trust_remote_code)
+    return _loaded[place][1]
+
+
+@contextmanager
+def computing_device(config: str | None) -> Iterator[str]:
+    """A device for the caller alone, of those that the config allows: that one, or all GPUs, or else the CPU.
+
+    So as many threads compute as there are devices, while others read, tokenise or upload.
+    """
+    devices = tuple(devices_of(config))
+    with _slots_lock:
+        if devices not in _slots:
+            _slots[devices] = Queue()
+            for device in devices:
+                _slots[devices].put(device)
+    device = _slots[devices].get()
+    try:
+        yield device
+    finally:
+        _slots[devices].put(device)
+
+
+def devices_of(config: str | None) -> list[str]:
+    """The names of the devices that a config's `device` means."""
+    import torch
+
+    if config is not None:
+        return [config]
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 
 def _context_length(folder: Path, config: ModelConfig) -> int:

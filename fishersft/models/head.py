@@ -1,0 +1,115 @@
+"""What the LM head makes of hidden states: likelihoods and Fisher weights, a part of the vocabulary at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from fishersft.errors import InputError
+from fishersft.models.forward import last_hidden_states
+from fishersft.models.tokenising import Tokenised
+
+_ROWS, _COLUMNS = 1024, 8192  # states and entries of the vocabulary at once: 32 MiB of logits in float32
+_CHECKED_TOKENS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """What the head says of each token, float32 (tokens,) on the states' device.
+
+    Attributes:
+        nll: the negative log-likelihood of the target, in nats.
+        fisher_weights: 1 - sum_v p(v)^2, in [0, 1]; see `token_scores`.
+    """
+
+    nll: torch.Tensor
+    fisher_weights: torch.Tensor
+
+
+@torch.inference_mode()
+def token_scores(model: PreTrainedModel, prelogits: torch.Tensor, targets: torch.Tensor) -> TokenScores:
+    """How likely each target is, and how uncertain the model is about it.
+
+        nll = log sum_v exp(z_v) - z_target,  w = 1 - sum_v p(v)^2 = tr(diag(p) - p p^T)
+
+    w is the trace of the first factor of a token's Fisher information, (diag(p) - p p^T) kron x x^T: 0 where the
+    model is certain, 1 - 1/vocabulary where it knows nothing. Exact to about 1e-6. Sums over the vocabulary are taken
+    part by part, each relative to the largest logit so far, so that no (tokens, vocabulary) tensor is ever there.
+
+    Args:
+        model: the causal LM whose head is applied, soft-capped where its config says so.
+        prelogits: (tokens, dim), the states that predict the targets.
+        targets: int64 (tokens,).
+
+    Cost: the LM head, dim x vocabulary a token.
+    Source: the Hessian in Deb et al. (2025), arXiv:2505.14826, section 3; the running sums, Milakov and Gimelshein
+        (2018), "Online normalizer calculation for softmax", arXiv:1805.02867.
+    """
+    pieces = [
+        _scores(model, rows, wanted)
+        for rows, wanted in zip(prelogits.split(_ROWS), targets.to(prelogits.device).split(_ROWS), strict=True)
+    ]
+    empty = torch.empty(0, device=prelogits.device)
+    return TokenScores(
+        torch.cat([empty, *(piece.nll for piece in pieces)]),
+        torch.cat([empty, *(piece.fisher_weights for piece in pieces)]),
+    )
+
+
+def _scores(model: PreTrainedModel, rows: torch.Tensor, targets: torch.Tensor) -> TokenScores:
+    largest = torch.full((len(rows), 1), -torch.inf, device=rows.device)
+    total, squares = torch.zeros(2, len(rows), 1, device=rows.device)
+    of_targets = torch.empty(len(rows), device=rows.device)
+    for start, logits in _logits_by_columns(model, rows):
+        before, largest = largest, torch.maximum(largest, logits.amax(dim=1, keepdim=True))
+        shrunk = (before - largest).exp()
+        here = (targets >= start) & (targets < start + logits.shape[1])
+        of_targets[here] = logits[here, targets[here] - start]
+        parts = logits.sub_(largest).exp_()
+        total = total * shrunk + parts.sum(dim=1, keepdim=True)
+        squares = squares * shrunk.square() + parts.square_().sum(dim=1, keepdim=True)
+    nll = (largest + total.log()).squeeze(1) - of_targets
+    return TokenScores(nll, (1 - squares / total.square()).squeeze(1).clamp_(0, 1))  # rounding may pass either end
+
+
+def _logits_by_columns(model: PreTrainedModel, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+    """The float32 logits of a part of the vocabulary after the other, and where it begins; soft-capped if need be.
+
+    A head of another kind than a linear layer is applied as a whole.
+    """
+    head: Any = model.get_output_embeddings()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+    def logits_of(part: slice) -> torch.Tensor:
+        if type(head) is not torch.nn.Linear:
+            return head(rows)
+        return functional.linear(rows, head.weight[part], None if head.bias is None else head.bias[part])
+
+    columns = _COLUMNS if type(head) is torch.nn.Linear else len(head.weight)
+    for start in range(0, len(head.weight), columns):
+        logits = logits_of(slice(start, start + columns)).float()
+        yield start, logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+@torch.inference_mode()
+def check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
+    """Raise InputError where the head alone does not give the model's logits, as some architectures scale them.
+
+    Probabilities without that would be silently wrong. Raises it too where the logits are NaN or infinite.
+    """
+    ids = torch.tensor([sentence.input_ids[:_CHECKED_TOKENS]], device=model.device)
+    beginning = Tokenised(ids[0].tolist(), sentence.loss_mask[:_CHECKED_TOKENS], truncated=True)
+    with_model = functional.cross_entropy(model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none")
+    if not with_model.isfinite().all():
+        raise InputError(f"{type(model).__name__} gives NaN or infinity for a sentence; try the other model.dtype")
+    with_head = token_scores(model, last_hidden_states(model, [beginning])[0, :-1], ids[0, 1:]).nll
+    if not torch.allclose(with_model, with_head, rtol=0.05, atol=0.05):
+        raise InputError(
+            f"{type(model).__name__} changes its logits after the LM head in a way that FisherSFT does not know, so "
+            "its probabilities cannot be computed; use another model"
+        )
