@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -150,6 +151,14 @@ class EmbeddingConfig(_Section):
         "Stored as",
         "The precision in which embeddings are kept; empty: as they are computed. Half of float32's size costs a "
         "selection about nothing, see docs/benchmarks.md.",
+    )
+    deployment: str | None = _field(
+        None,
+        3,
+        "Embed on",
+        "The name of a Prefect deployment, such as embed-shards/gpu, whose workers embed for `fishersft curate`; they "
+        "need the same store and model. Empty: here.",
+        pattern="^embed-shards/[^/]+$",
     )
 
 
@@ -328,3 +337,14 @@ class CurateConfig(_Section):
     )
     device: str | None = _field(None, 9, "Device", "cpu, cuda or cuda:N; empty: a GPU if there is one.")
     seed: int = _field(0, 10, "Seed", "Of sampling, the held-out split, training and generating.", ge=0)
+
+    @model_validator(mode="after")
+    def _workers_find_the_store(self) -> CurateConfig:
+        relative = "://" not in self.store and not os.path.isabs(self.store)
+        if self.embedding.deployment is not None and relative:
+            raise ValueError(
+                f"embedding.deployment is {self.embedding.deployment}, whose workers would each look for the store "
+                f"{self.store!r} in a folder of their own; name a URL such as s3://bucket/prefix, or the full path of "
+                "a folder that all of them share"
+            )
+        return self

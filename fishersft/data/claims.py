@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import psutil
 
@@ -48,6 +49,17 @@ def claimed(files: Files, kind: str, key: str, is_made: Callable[[], bool]) -> I
         yield
     finally:
         claim.release()
+
+
+def renewed_claims(files: Files, kind: str) -> dict[str, datetime]:
+    """The keys of that kind's artifacts that are claimed, and when each claim was last written by the store's clock.
+
+    Raises:
+        InputError: the store fails.
+    """
+    start, end = f".claims/{kind}-", ".json"
+    claims = [file for file in files.list(".claims") if file.name.startswith(start) and file.name.endswith(end)]
+    return {claim.name.removeprefix(start).removesuffix(end): claim.modified for claim in claims}
 
 
 def _wait(claim: _Claim, what: str, is_made: Callable[[], bool]) -> None:

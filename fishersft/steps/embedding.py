@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fishersft.config import CurateConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, SCORES, BlockWriter
 from fishersft.data.examples import Example
-from fishersft.data.keys import digest_of
+from fishersft.data.keys import artifact_key, digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.steps.corpus import shard_examples
@@ -67,15 +67,15 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
             without_loss=lengths.count(0),
         )
 
-    params = {**tokenising_params(model, config), "dtype": config.model.dtype}
-    if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
-        params["storage"] = storage
-    if weighted:  # only then, so that blocks alone keep their key
-        params["fisher_weights"] = FISHER_WEIGHTS_VERSION
-    inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
+    params, inputs = _determinants(model, config, examples)
     return find_or_make(
         store, "embeddings", EMBEDDING_VERSION, params, inputs, write, [f"shard/{shard}", *model.sources]
     )
+
+
+def embeddings_key(model: PreparedModel, config: CurateConfig, examples: list[Example]) -> str:
+    """The key of what `embed_shard` finds or makes for a shard of these examples."""
+    return artifact_key("embeddings", EMBEDDING_VERSION, *_determinants(model, config, examples))
 
 
 def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, int]:
@@ -86,6 +86,19 @@ def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, i
 def examples_digest(examples: list[Example]) -> str:
     """One digest of examples in their order."""
     return digest_of([example.digest for example in examples])
+
+
+def _determinants(
+    model: PreparedModel, config: CurateConfig, examples: list[Example]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Params and inputs of the key: all that changes the bytes, and nothing else."""
+    params: dict[str, Any] = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    storage = config.embedding.storage or config.model.dtype
+    if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
+        params["storage"] = storage
+    if config.selection.criterion == "fisher-weighted":  # only then, so that blocks alone keep their key
+        params["fisher_weights"] = FISHER_WEIGHTS_VERSION
+    return params, {"model": model.fingerprint, "examples": examples_digest(examples)}
 
 
 def _write(writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[Example]) -> None:

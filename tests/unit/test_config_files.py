@@ -137,3 +137,16 @@ def test_the_example_configs_are_valid() -> None:
     assert examples
     for example in examples:
         load_config(example)
+
+
+@pytest.mark.parametrize("store", ["store", "./store", "~/store"])
+def test_workers_need_a_store_that_is_the_same_place_for_all_of_them(file: Path, store: str) -> None:
+    with pytest.raises(InputError, match=r"workers would each look for the store .* name a URL .* or the full path"):
+        load_config(file, ["embedding.deployment=embed-shards/gpu", f"store={store}"])
+    for shared in ("s3://bucket/prefix", "/shared/store"):
+        load_config(file, ["embedding.deployment=embed-shards/gpu", f"store={shared}"])
+
+
+def test_the_workers_deployment_is_one_of_the_flow_that_embeds(file: Path) -> None:
+    with pytest.raises(InputError, match=r"embedding\.deployment: String should match pattern '\^embed-shards/"):
+        load_config(file, ["embedding.deployment=curate/manual", "store=/shared/store"])

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from fishersft.data import claims
-from fishersft.data.claims import claimed
+from fishersft.data.claims import claimed, renewed_claims
 from fishersft.data.files import Files
 from fishersft.data.store import Draft, Store
 from fishersft.steps.outcome import Outcome, find_or_make
@@ -53,6 +53,19 @@ def test_a_claim_is_renewed_while_the_work_goes_on(files: Files, monkeypatch: py
         first = files.read(NAME)
         while files.read(NAME) == first:
             time.sleep(0.05)
+
+
+def test_others_see_which_artifacts_of_a_kind_are_claimed_and_when_a_claim_was_renewed(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RENEWED_EVERY", 0.05)
+    assert renewed_claims(files, "shard") == {}
+    with claimed(files, "shard", "1", never), claimed(files, "model", "2", never):
+        first = renewed_claims(files, "shard")
+        assert list(first) == ["1"]
+        while renewed_claims(files, "shard")["1"] == first["1"]:
+            time.sleep(0.05)
+    assert renewed_claims(files, "shard") == {}
 
 
 def test_threads_that_want_the_same_artifact_make_it_once(files: Files, tmp_path: Path) -> None:
