@@ -1,0 +1,32 @@
+"""Embed shards: what a worker of the GPU pool does for a curation run that runs elsewhere."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from fishersft.config import CurateConfig
+from fishersft.steps.embedding import THREADS_A_DEVICE
+from fishersft.steps.models import devices_of
+from tasks import curation as tasks
+from tasks.logs import shorten_input_errors
+
+shorten_input_errors()
+
+
+@flow(
+    name="embed-shards",
+    task_runner=ThreadPoolTaskRunner(  # type: ignore[arg-type]  # it is one
+        max_workers=THREADS_A_DEVICE * len(devices_of(None))
+    ),
+)
+def embed_shards(config: CurateConfig, shards: list[str]) -> None:
+    """Embeds shards of a corpus that a run has read, on all GPUs of this machine; those the store has are left.
+
+    The corpus itself is not read, so it may be out of this machine's reach; store and model may not.
+    """
+    embedded = [tasks.embed_shard.submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+    wait(embedded)  # for all, so that a shard that fails costs no other
+    for outcome in embedded:
+        outcome.result()
