@@ -42,8 +42,9 @@ def hidden_states(
     """
     lengths = [len(sentence.input_ids) for sentence in sentences]
     most = min(batch_tokens or _first_guess(model), _found.get(model, batch_tokens or _GPU_TOKENS))
-    left = list(range(len(sentences)))
-    while left:
+    done: set[int] = set()
+    while len(done) < len(sentences):
+        left = [i for i in range(len(sentences)) if i not in done]
         for batch in batches_by_tokens([lengths[i] for i in left], most):
             members = [left[place] for place in batch]
             try:
@@ -59,9 +60,8 @@ def hidden_states(
                 most = _found[model] = max(1, min(most, len(members) * lengths[members[0]]) // 2)
                 break
             yield members, states
-            done = set(members)
-            left = [i for i in left if i not in done]
-            del states
+            done.update(members)
+            del states  # before the next batch takes its room
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
 

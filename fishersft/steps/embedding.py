@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -67,7 +67,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
             without_loss=lengths.count(0),
         )
 
-    params = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    params: dict[str, Any] = {**tokenising_params(model, config), "dtype": config.model.dtype}
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
     if weighted:  # only then, so that blocks alone keep their key
