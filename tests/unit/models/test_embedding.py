@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -115,10 +118,31 @@ def test_progress_counts_all_loss_tokens(tiny_llama: Any, tokenizer: PreTrainedT
 
 def test_batches_hold_every_sentence_once_within_the_budget() -> None:
     lengths = [3, 50, 7, 7, 1, 20, 9]
-    batches = list(batches_by_tokens(lengths, 30))
+    batches = batches_by_tokens(lengths, 30)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=9), st.integers(1, 60), st.integers(0, 20))
+def test_no_other_cut_of_the_sorted_sentences_computes_less(lengths: list[int], most: int, a_pass: int) -> None:
+    def cost(batches: list[list[int]]) -> float:
+        if any(len(batch) > 1 and len(batch) * lengths[batch[0]] > most for batch in batches):
+            return float("inf")
+        return sum(len(batch) * lengths[batch[0]] + a_pass for batch in batches)
+
+    found = batches_by_tokens(lengths, most, a_pass)
+    order = [i for batch in found for i in batch]
+    assert order == sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    others = []
+    for cuts in itertools.product([False, True], repeat=len(order) - 1):
+        batches = [[order[0]]]
+        for cut, i in zip(cuts, order[1:], strict=True):
+            batches += [[i]] if cut else []
+            batches[-1] += [] if cut else [i]
+        others.append(cost(batches))
+    assert cost(found) == min(others)
 
 
 @pytest.mark.parametrize("most_values", [1, 32 * 40, 32 * 100_000])
