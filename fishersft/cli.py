@@ -279,12 +279,12 @@ def _embed_target(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
 
 def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
     from fishersft.steps.embedding import THREADS_A_DEVICE, embed_shard
-    from fishersft.steps.models import devices_of
+    from fishersft.steps.models import device_of, devices_of
     from fishersft.steps.outcome import open_store
 
     store = open_store(settings.store)
     shards = corpus.facts["shard_keys"]
-    workers = THREADS_A_DEVICE * len(devices_of(settings.device))
+    workers = THREADS_A_DEVICE * len(devices_of(device_of(settings)))
     with terminal.progress_bars() as progress, ThreadPoolExecutor(workers) as threads:
 
         def embed_one(number: int, shard: str) -> Outcome:

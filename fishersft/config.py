@@ -124,9 +124,16 @@ class ModelConfig(_Section):
     dtype: Literal["float32", "bfloat16"] = _field(
         "float32", 3, "Precision", "Of the weights and of the embeddings while they are computed."
     )
-    trust_remote_code: bool = _field(
+    spread: bool = _field(
         False,
         4,
+        "Spread over GPUs",
+        "For a model that is too large for one GPU: its layers are laid over all that there are, and over main memory "
+        "where those do not suffice.",
+    )
+    trust_remote_code: bool = _field(
+        False,
+        5,
         "Trust remote code",
         "Run Python code that the model's repository carries. Off unless you ask.",
     )
@@ -136,7 +143,12 @@ class EmbeddingConfig(_Section):
     """How the pool is cut into shards and run through the model."""
 
     shard_rows: int = _field(
-        256, 0, "Rows a shard", "About how many rows a shard holds; the unit of work and of caching.", ge=1
+        1024,
+        0,
+        "Rows a shard",
+        "About how many rows a shard holds, the unit of work and of caching. Fewer make a growing corpus cheaper, more "
+        "fill batches better with sentences of like length.",
+        ge=1,
     )
     batch_tokens: int | None = _field(
         None,

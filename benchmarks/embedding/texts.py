@@ -20,9 +20,10 @@ def settings_for(folder: Path, texts: list[str], dtype: str) -> CurateConfig:
         "corpus.format=jsonl",
         "corpus.pattern=null",
         "corpus.max_rows=null",
+        "embedding.shard_rows=1024",
         f"store={folder / 'store'}",
     ]
-    return load_config(EXAMPLE, [*changes, "corpus.held_out_fraction=0.01", f"model.dtype={dtype}"])
+    return load_config(EXAMPLE, [*changes, "corpus.held_out_fraction=0.05", f"model.dtype={dtype}"])
 
 
 def speeches(number: int) -> list[str]:

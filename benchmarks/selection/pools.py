@@ -66,8 +66,8 @@ def single_vectors(count: int, dim: int) -> TokenBlocks:
     return TokenBlocks(torch.from_numpy(gaussian_vectors(count, dim)), torch.arange(count + 1))
 
 
-def embed_speeches(store: str, sentences: int) -> list[Path]:
-    """Files with the token blocks of Shakespeare's speeches by SmolLM2, in the corpus' order.
+def embed_speeches(store: str, sentences: int, dtype: str = "float32") -> list[Path]:
+    """Files with the token blocks of Shakespeare's speeches by SmolLM2 in that precision, in the corpus' order.
 
     What the store has not is embedded: some minutes.
     Source: examples/shakespeare.yaml; at most 64 tokens a speech, dim 576.
@@ -79,7 +79,7 @@ def embed_speeches(store: str, sentences: int) -> list[Path]:
     from fishersft.steps.outcome import open_store
 
     rows = round(sentences * _HELD_OUT_SPARE)
-    settings = load_config(EXAMPLE, [f"store={store}", f"corpus.max_rows={rows}"])
+    settings = load_config(EXAMPLE, [f"store={store}", f"corpus.max_rows={rows}", f"model.dtype={dtype}"])
     opened = open_store(settings.store)
     shards = read_corpus(opened, settings).facts["shard_keys"]
     keys = [embed_shard(opened, settings, shard).key for shard in shards]

@@ -66,7 +66,8 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
     """Keeps one of exact duplicates, samples at most `max_rows` of them, and holds a share out.
 
     Whether an example is sampled or held out depends on its content and the seed, not on its place: as the
-    corpus grows, it stays on its side. (With `max_rows`, new examples replace a uniform share of the old.)
+    corpus grows, it stays on its side. (With `max_rows`, new examples replace a uniform share of the old, which makes
+    many shards new.)
 
     Args:
         rows: of the corpus, read once.

@@ -49,13 +49,15 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
     return tokenizer
 
 
-def load_model(folder: Path, dtype: str, device: torch.device, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_model(
+    folder: Path, dtype: str, device: torch.device | None, trust_remote_code: bool = False
+) -> PreTrainedModel:
     """The causal language model in a folder, in evaluation mode.
 
     Args:
         folder: what `save_pretrained` wrote.
         dtype: "float32" or "bfloat16", the type of the weights in memory.
-        device: where the weights go.
+        device: where the weights go; None: spread over all GPUs, and main memory where those do not suffice.
         trust_remote_code: run code that the folder carries; only when the user asked for it.
 
     Raises:
@@ -63,8 +65,12 @@ def load_model(folder: Path, dtype: str, device: torch.device, trust_remote_code
     """
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
+            folder,
+            dtype=getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            device_map="auto" if device is None else None,
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"the model in {folder.name} does not load: {error}") from error
-    return model.to(device).eval()
+    return model.eval() if device is None else model.to(device).eval()

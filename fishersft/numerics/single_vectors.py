@@ -14,7 +14,7 @@ from fishersft.numerics.information import scaled, vector_gains
 from fishersft.numerics.state import VectorState, one_blas_thread, torch_threads
 from fishersft.numerics.tiers import TIE_WINDOW, Tiers, reach
 
-_BOUND_UPDATES = 20  # times in a run, at most, that the certificate is brought up to date
+_BOUND_UPDATES = 6  # times in a run, at most, that the certificate is brought up to date
 _MANY = 64  # contenders; so many are rather copies of each other, or a sign of rounding
 
 

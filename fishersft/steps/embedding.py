@@ -17,6 +17,7 @@ from fishersft.steps.corpus import shard_examples
 from fishersft.steps.models import (
     PreparedModel,
     computing_device,
+    device_of,
     loaded_model,
     loaded_tokeniser,
     most_tokens,
@@ -52,7 +53,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
         lengths = [sentence.loss_tokens for sentence in sentences]
-        with computing_device(config.device) as device:
+        with computing_device(device_of(config)) as device:
             loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
             dim = loaded.config.get_text_config().hidden_size
             windows = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_scores=weighted)

@@ -11,7 +11,14 @@ from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest, tokenising_params
-from fishersft.steps.models import loaded_model, loaded_tokeniser, most_tokens, prepare_model, prepare_trained
+from fishersft.steps.models import (
+    device_of,
+    loaded_model,
+    loaded_tokeniser,
+    most_tokens,
+    prepare_model,
+    prepare_trained,
+)
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
 LIKELIHOOD_VERSION = 1
@@ -42,7 +49,7 @@ def measure_likelihood(
                 f"{len(sentences)} of {len(examples)} held-out examples have a token that the loss counts, and an "
                 "interval needs 2; check corpus.example and its fields, or raise corpus.held_out_fraction"
             )
-        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
+        loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         nll = sentence_nll(loaded, sentences, config.embedding.batch_tokens, on_progress)
         tokens = [sentence.loss_tokens for sentence in sentences]
         table = pa.table({"nll": pa.array(nll, pa.float64()), "tokens": pa.array(tokens, pa.int64())})
@@ -82,7 +89,7 @@ def complete_prompts(
                 f"no held-out example is longer than {settings.prompt_tokens} tokens, so none gives a prompt; "
                 "lower evaluation.prompt_tokens"
             )
-        loaded = loaded_model(model, config.model.dtype, config.device, config.model.trust_remote_code)
+        loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, on_progress=on_progress)
         shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
         pq.write_table(pa.table({"prompt": shown, "completion": texts}), draft.folder / "generations.parquet")
@@ -126,7 +133,7 @@ def judge_completions(
         from fishersft.models.judging import LocalJudge
 
         tokeniser = loaded_tokeniser(judge, judge.context, settings.trust_remote_code)
-        loaded = loaded_model(judge, settings.dtype, config.device, settings.trust_remote_code)
+        loaded = loaded_model(judge, settings.dtype, device_of(config), settings.trust_remote_code)
         first, second = _texts(store, generations), _texts(store, other)
         local_judge = LocalJudge(loaded, tokeniser.tokenizer, config.evaluation.task, judge.context)
         pairs = [*zip(first, second, strict=True), *zip(second, first, strict=True)]

@@ -12,13 +12,14 @@ from queue import Queue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from fishersft.config import ModelConfig
+from fishersft.config import CurateConfig, ModelConfig
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.models.source import find_model
 from fishersft.steps.outcome import find_or_make
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from fishersft.models.tokenising import SentenceTokeniser
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 CONVERSION_VERSION = 1
 _slots: dict[tuple[str, ...], Queue[str]] = {}
 _slots_lock = Lock()
-_loaded: dict[str, tuple[object, PreTrainedModel]] = {}
+_loaded: dict[torch.device | None, tuple[object, PreTrainedModel]] = {}
+SPREAD = "spread"  # in the place of a device: over all that there are
 _CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_length")
 
 
@@ -92,25 +94,36 @@ def loaded_tokeniser(model: PreparedModel, max_tokens: int, trust_remote_code: b
 def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
     """The model, kept for the next call with the same fingerprint: only for reading from it, never for training.
 
-    Every device keeps one.
+    Every device keeps one; `SPREAD` is one, too.
     """
     from fishersft.models.loading import load_model
-    from fishersft.numerics import resolve_device
 
-    place, which = str(resolve_device(device)), (model, dtype, trust_remote_code)
+    place, which = resolved(device), (model, dtype, trust_remote_code)
     if place not in _loaded or _loaded[place][0] != which:
         _loaded.pop(place, None)  # before the next one takes its room
-        _loaded[place] = which, load_model(model.folder, dtype, resolve_device(device), trust_remote_code)
+        _loaded[place] = which, load_model(model.folder, dtype, place, trust_remote_code)
     return _loaded[place][1]
 
 
+def device_of(config: CurateConfig) -> str | None:
+    """The device that a config asks for, `SPREAD` where its model is laid over several; None: the best there is."""
+    return SPREAD if config.model.spread else config.device
+
+
+def resolved(device: str | None) -> torch.device | None:
+    """The device of that name, for None the best there is; None for `SPREAD`, as `load_model` wants it."""
+    from fishersft.numerics import resolve_device
+
+    return None if device == SPREAD else resolve_device(device)
+
+
 @contextmanager
-def computing_device(config: str | None) -> Iterator[str]:
-    """A device for the caller alone, of those that the config allows: that one, or all GPUs, or else the CPU.
+def computing_device(wanted: str | None) -> Iterator[str]:
+    """A device for the caller alone, of those that `devices_of` gives.
 
     So as many threads compute as there are devices, while others read, tokenise or upload.
     """
-    devices = tuple(devices_of(config))
+    devices = tuple(devices_of(wanted))
     with _slots_lock:
         if devices not in _slots:
             _slots[devices] = Queue()
@@ -123,12 +136,12 @@ def computing_device(config: str | None) -> Iterator[str]:
         _slots[devices].put(device)
 
 
-def devices_of(config: str | None) -> list[str]:
-    """The names of the devices that a config's `device` means."""
+def devices_of(wanted: str | None) -> list[str]:
+    """The devices that may compute at once: the one that is wanted, or all GPUs, or else the CPU."""
     import torch
 
-    if config is not None:
-        return [config]
+    if wanted is not None:
+        return [wanted]
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
 
 

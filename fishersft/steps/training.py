@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fishersft.config import CurateConfig
 from fishersft.data.store import Draft, Store
 from fishersft.steps.embedding import examples_digest, tokenising_params
-from fishersft.steps.models import loaded_tokeniser, most_tokens, prepare_model
+from fishersft.steps.models import device_of, loaded_tokeniser, most_tokens, prepare_model, resolved
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.picks import load_picks, picked_examples
 
@@ -38,12 +38,11 @@ def finetune_on(
 
         from fishersft.models.finetuning import finetune
         from fishersft.models.loading import load_model
-        from fishersft.numerics import resolve_device
 
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         torch.manual_seed(config.seed)
         record = finetune(
-            load_model(model.folder, "float32", resolve_device(config.device), config.model.trust_remote_code),
+            load_model(model.folder, "float32", resolved(device_of(config)), config.model.trust_remote_code),
             tokeniser.tokenizer,
             [tokeniser(example) for example in examples],
             config.finetune,

@@ -11,6 +11,7 @@ import torch
 
 from fishersft.data.block_files import (
     EMBEDDINGS_FILE,
+    BlockWriter,
     bytes_of,
     read_blocks,
     read_weights,
@@ -19,7 +20,7 @@ from fishersft.data.block_files import (
 )
 from fishersft.data.store import Store
 from fishersft.errors import InputError
-from fishersft.numerics import TokenBlocks, select
+from fishersft.numerics import StoredBlocks, TokenBlocks, select
 
 BLOCKS = TokenBlocks(torch.arange(12, dtype=torch.float32).reshape(6, 2), torch.tensor([0, 1, 4, 6]))
 
@@ -130,3 +131,27 @@ def test_sizes_are_bytes_or_binary_multiples_of_them() -> None:
     assert [bytes_of(size) for size in ("100", "1.5K", "2M", "4G", "1T", "3KB", "7B")] == [
         100, 1536, 2 << 20, 4 << 30, 1 << 40, 3072, 7
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pieces", [[7], [0, 3, 4], [1] * 7])
+def test_rows_written_one_after_another_are_read_as_blocks_with_their_columns(
+    tmp_path: Path, dtype: torch.dtype, pieces: list[int]
+) -> None:
+    values, weights = torch.randn(7, 3), torch.rand(7)
+    with BlockWriter(tmp_path / "blocks.safetensors", [2, 0, 5], 3, dtype, ["weights", "nll"]) as writer:
+        for rows, some in zip(values.split(pieces), weights.split(pieces), strict=True):
+            writer.write(rows, weights=some, nll=2 * some)
+    blocks = read_blocks(tmp_path / "blocks.safetensors")
+    assert torch.equal(blocks.values, values.to(dtype)) and blocks.lengths.tolist() == [2, 0, 5]
+    assert torch.equal(read_weights(tmp_path / "blocks.safetensors"), weights)
+    stored = StoredBlocks([tmp_path / "blocks.safetensors"], 1 << 20)
+    assert torch.equal(stored[2], values[2:].to(dtype))
+
+
+def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"embeddings reach 70,000, more than F16 holds; set embedding\.storage"),
+        BlockWriter(tmp_path / "blocks.safetensors", [1], 1, torch.float16) as writer,
+    ):
+        writer.write(torch.tensor([[70_000.0]]))

@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedTokenize
 
 from fishersft.errors import InputError
 from fishersft.models.embedding import embed
-from fishersft.models.forward import fisher_weights
+from fishersft.models.head import token_scores
 from fishersft.models.tokenising import Tokenised
-from tests.unit.models.test_embedding import CONFIGS, SHAPE, sentences
+from tests.unit.models.test_embedding import CONFIGS, SHAPE, embedded, sentences
 
 # Random models are sure of nothing, and all weights alike: the head's weights times these make them differ.
 SURER = {"llama": 12, "qwen": 40, "gemma": 15, "gpt2": 12}
@@ -27,26 +27,44 @@ def direct(model: Any, sentence: Tokenised) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize(("batch_tokens", "head_rows"), [(1, 256), (64, 5), (10_000, 7)])
-def test_weights_equal_a_direct_softmax_in_every_batch_and_chunk(
+@pytest.mark.parametrize(("batch_tokens", "rows", "columns"), [(1, 256, 400), (64, 5, 399), (10_000, 7, 33)])
+def test_weights_and_likelihoods_equal_a_direct_softmax_in_every_batch_and_part(
     name: str,
     batch_tokens: int,
-    head_rows: int,
+    rows: int,
+    columns: int,
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fishersft.models.forward._HEAD_ROWS", head_rows)
+    monkeypatch.setattr("fishersft.models.head._ROWS", rows)
+    monkeypatch.setattr("fishersft.models.head._COLUMNS", columns)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
     model.get_output_embeddings().weight.data.mul_(SURER[name])
     batch = [*sentences(tokenizer, max_tokens=24), Tokenised([5, 6], [False, False], False)]
-    embedded = embed(model, batch, batch_tokens, with_fisher_weights=True)
-    weights = embedded.fisher_weights
-    assert weights is not None and weights.dtype == torch.float32
+    found = embedded(model, batch, batch_tokens, with_scores=True)
+    assert found.scores is not None
+    weights = found.scores.fisher_weights
+    assert weights.dtype == torch.float32
     expected = torch.cat([direct(model, sentence) for sentence in batch])
     assert float(expected.std()) > 1e-3
     torch.testing.assert_close(weights.double(), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(embedded.blocks.values, embed(model, batch, batch_tokens).blocks.values)
+    nll = torch.cat([direct_nll(model, sentence) for sentence in batch])
+    torch.testing.assert_close(found.scores.nll.double(), nll, rtol=1e-4, atol=1e-5)
+    assert torch.equal(found.blocks.values, embedded(model, batch, batch_tokens).blocks.values)
+
+
+def direct_nll(model: Any, sentence: Tokenised) -> torch.Tensor:
+    """By cross entropy in float64 from the model's own logits."""
+    ids = torch.tensor([sentence.input_ids])
+    with torch.inference_mode():
+        logits = model(input_ids=ids).logits[0, :-1].double()
+    nll = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    return nll[torch.tensor(sentence.loss_mask[1:], dtype=torch.bool)]
+
+
+def fisher_weights(model: Any, prelogits: torch.Tensor) -> torch.Tensor:
+    return token_scores(model, prelogits, torch.zeros(len(prelogits), dtype=torch.int64)).fisher_weights
 
 
 def with_logits_of_the_first_token(name: str, logit: float) -> tuple[Any, torch.Tensor]:
@@ -76,22 +94,30 @@ def test_a_capped_logit_leaves_the_uncertainty_of_its_cap() -> None:
     torch.testing.assert_close(weights, torch.full((3,), 1 - likely**2 - 399 * other**2))
 
 
-def test_the_head_does_not_run_when_weights_are_not_asked_for(
-    tiny_llama: Any, tokenizer: PreTrainedTokenizerFast
+def test_the_head_runs_only_when_scores_are_asked_for_and_by_parts_of_the_vocabulary(
+    tiny_llama: Any, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[int] = []
-    tiny_llama.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].shape[-2]))
+    shapes: list[int] = []
+    head, linear = tiny_llama.get_output_embeddings().weight, torch.nn.functional.linear
+
+    def counted(rows: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
+        if weight.untyped_storage().data_ptr() == head.untyped_storage().data_ptr() and len(weight) < len(head):
+            shapes.append(len(weight))
+        return linear(rows, weight, bias)
+
+    monkeypatch.setattr("fishersft.models.head._COLUMNS", 33)
     batch = sentences(tokenizer, 24)
-    assert embed(tiny_llama, batch, 64).fisher_weights is None
-    assert rows == []
-    embed(tiny_llama, batch, 64, with_fisher_weights=True)
-    assert rows and max(rows) <= 256
+    monkeypatch.setattr("torch.nn.functional.linear", counted)
+    assert embedded(tiny_llama, batch, 64).scores is None
+    assert shapes == []
+    embedded(tiny_llama, batch, 64, with_scores=True)
+    assert shapes and max(shapes) <= 33
 
 
 def test_no_sentence_or_none_with_a_loss_position_gives_no_weights(tiny_llama: Any) -> None:
     for batch in ([], [Tokenised([5, 6], [False, False], False)]):
-        weights = embed(tiny_llama, batch, 64, with_fisher_weights=True).fisher_weights
-        assert weights is not None and weights.shape == (0,)
+        windows = list(embed(tiny_llama, batch, 64, with_scores=True))
+        assert all(w.scores is not None and w.scores.fisher_weights.shape == (0,) for w in windows)
 
 
 def test_logits_that_the_head_alone_does_not_give_are_refused_for_weights_only(
@@ -101,12 +127,12 @@ def test_logits_that_the_head_alone_does_not_give_are_refused_for_weights_only(
     model = AutoModelForCausalLM.from_config(GraniteConfig(**shape, logits_scaling=8.0)).eval()
     model.lm_head.weight.data.mul_(100)
     batch = sentences(tokenizer, 24)
-    assert len(embed(model, batch, 64).blocks) == len(batch)
+    assert len(embedded(model, batch, 64).blocks) == len(batch)
     with pytest.raises(InputError, match="changes its logits after the LM head"):
-        embed(model, batch, 64, with_fisher_weights=True)
+        embedded(model, batch, 64, with_scores=True)
 
 
 def test_a_model_that_gives_nan_is_not_blamed_on_its_head(tiny_llama: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     tiny_llama.base_model.norm.weight.data[3] = float("nan")
     with pytest.raises(InputError, match=r"NaN or infinity for a sentence; try the other model\.dtype"):
-        embed(tiny_llama, sentences(tokenizer, 24), 64, with_fisher_weights=True)
+        embedded(tiny_llama, sentences(tokenizer, 24), 64, with_scores=True)
