@@ -251,7 +251,7 @@ class SelectionConfig(_Section):
         "lazy", 13, "Algorithm", "All give the same picks (with v-optimal lazy may not); naive and paper are slow."
     )
     memory: str = _field(
-        "4G",
+        "768M",
         14,
         "Most memory",
         "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
