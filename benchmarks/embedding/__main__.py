@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -18,6 +20,8 @@ from benchmarks.embedding import runs
 from benchmarks.embedding.texts import speeches
 from benchmarks.selection.measure import Measured, in_fresh_process
 from benchmarks.selection.table import machine_facts
+
+_ROUNDS = 2
 
 
 def main(
@@ -38,28 +42,34 @@ def main(
 def _lines(scratch: Path, sentences: int) -> list[str]:
     texts = in_fresh_process(speeches, sentences)
     model = in_fresh_process(runs.prepared_model, scratch)
-    ours = in_fresh_process(runs.ours, texts, scratch, "float32")
-    floor = in_fresh_process(runs.floor, model, "float32")
-    rate = _rate(ours)
-    rows = [
-        ("the bare decoder, " + floor.facts["shape"] + " (the floor)", floor.facts["tokens"], 0.9),
-        ("a plain loop, a sentence at a time", _rate(in_fresh_process(runs.one_at_a_time, texts, model)), 3.0),
-        ("batches of 32 in corpus order", _rate(in_fresh_process(runs.in_corpus_order, texts, model)), 1.5),
-    ]
+    jobs: dict[str, tuple[float | None, Callable[[], Measured]]] = {
+        "ours": (None, partial(in_fresh_process, runs.ours, texts, scratch, "float32")),
+        "the bare decoder at its best (the floor)": (0.9, partial(in_fresh_process, runs.floor, model, "float32")),
+        "batches of 32 in corpus order": (1.5, partial(in_fresh_process, runs.in_corpus_order, texts, model)),
+        "a plain loop, a sentence at a time": (3.0, partial(in_fresh_process, runs.one_at_a_time, texts, model)),
+    }
     if importlib.util.find_spec("sentence_transformers") is not None:
-        its = in_fresh_process(runs.by_sentence_transformers, texts, model)
-        rows.append(("sentence-transformers, token_embeddings", _rate(its), 1.3))
+        its = partial(in_fresh_process, runs.by_sentence_transformers, texts, model)
+        jobs["sentence-transformers, token_embeddings"] = 1.3, its
+    # in turns, so that a machine that is now faster, now slower, is so to all
+    turns = [{name: job() for name, (_, job) in jobs.items()} for _ in range(_ROUNDS)]
+    best = {name: max((turn[name] for turn in turns), key=_rate) for name in jobs}
+    ours = best["ours"]
+    rate = _rate(ours)
     lines = [
-        f"{sentences:,} speeches of Shakespeare, {ours.facts['tokens']:,} tokens of {len(texts):,} texts at most "
-        f"{runs.MAX_TOKENS} long, SmolLM2-135M, float32: `embed_shard`, artifacts written, {rate:,.0f} tokens/s.",
+        f"{sentences:,} speeches of Shakespeare, at most {runs.MAX_TOKENS} tokens each, {ours.facts['tokens']:,} tokens in "
+        f"all, SmolLM2-135M, float32, the best of {_ROUNDS} turns: `embed_shard`, artifacts written, {rate:,.0f} tokens/s.",
         "",
         "| beside | its tokens/s | ours is so many times as fast | target | |",
         "| --- | ---: | ---: | ---: | --- |",
     ]
-    for name, its_rate, target in rows:
-        ratio = rate / its_rate
-        lines.append(f"| {name} | {its_rate:,.0f} | {ratio:.2f} | {target} | {_met(ratio >= target)} |")
-    lines += ["", _where(ours), "", *_bfloat16(scratch, texts, model, rate), "", _memory(scratch, texts, ours)]
+    for name, (target, _) in jobs.items():
+        if target is not None:
+            ratio = rate / _rate(best[name])
+            lines.append(f"| {name} | {_rate(best[name]):,.0f} | {ratio:.2f} | {target} | {_met(ratio >= target)} |")
+    floor = best["the bare decoder at its best (the floor)"]
+    lines += ["", f"The floor's batch: {floor.facts['shape']}. {_where(ours)}"]
+    lines += ["", *_bfloat16(scratch, texts, model, rate), "", _memory(scratch, texts, ours)]
     return lines
 
 
