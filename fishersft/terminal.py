@@ -61,7 +61,7 @@ def print_picks(selection: Selection) -> None:
 
 def print_selection(facts: dict[str, Any]) -> None:
     """What was chosen, and what is proven of it."""
-    from fishersft.steps.choosing import proof_sentence
+    from fishersft.steps.choosing import embeddings_in_words, proof_sentence
 
     chosen = "reduction of the variance" if facts["criterion"] == "v-optimal" else facts["rule"]
     console.print(
@@ -77,6 +77,8 @@ def print_selection(facts: dict[str, Any]) -> None:
     console.print(proof[0].upper() + proof[1:])
     if facts["projection_loss_nats"] is not None:
         console.print(f"Choosing in fewer dimensions overlooked at most {facts['projection_loss_nats']:.4g} nats of it")
+    if "embedded_in" in facts:
+        console.print(embeddings_in_words(facts).capitalize())
     if facts["stopped"]:
         console.print("[yellow]Stopped before the budget was spent: no sentence adds as much as asked for.[/]")
     if facts["exhausted"]:

@@ -81,6 +81,43 @@ def principal_basis(blocks: Blocks, dims: int) -> torch.Tensor:
     return torch.linalg.eigh(moment).eigenvectors[:, -int(dims) :].flip(1)
 
 
+def random_basis(dim: int, dims: int) -> torch.Tensor:
+    """Random orthonormal directions, always the same: (dim, dims), float64.
+
+    Raises:
+        InputError: dims out of range.
+
+    Cost: dim dims^2.
+    Source: the first columns of a Haar-distributed orthogonal matrix, by QR of a Gaussian one.
+
+    Example:
+        >>> basis = random_basis(5, 2)
+        >>> torch.allclose(basis.T @ basis, torch.eye(2, dtype=torch.float64))
+        True
+    """
+    if not 1 <= dims <= dim:
+        raise InputError(f"embeddings of dim {dim} can be projected to 1 to {dim} directions, not {dims}")
+    draw = torch.randn(dim, dims, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(draw).Q
+
+
+def unseen_gain_bound(discarded_energy: float, directions: int, regularization: float = 1.0) -> float:
+    """At most what a selection gains in directions that were discarded: k log(1 + T / (lambda k)), in nats.
+
+    Args:
+        discarded_energy: T, the sum over its tokens of the squared norm in those directions.
+        directions: k, how many they are, or how many tokens if those are fewer.
+        regularization: lambda > 0.
+
+    Source: Fischer's inequality and the concavity of the logarithm, as of this module.
+
+    Example:
+        >>> round(unseen_gain_bound(9.0, 1), 4)  # log(1 + 9)
+        2.3026
+    """
+    return directions * math.log1p(discarded_energy / (regularization * directions)) if directions else 0.0
+
+
 def projected(blocks: Blocks, basis: torch.Tensor) -> Blocks:
     """The blocks X_i B in the coordinates of a basis; of a pool whose memory is bounded, as a view of it.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fishersft.config import SelectionConfig
@@ -16,6 +17,7 @@ from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import OnProgress as OnPick
 from fishersft.numerics.mapped import WeightedBlocks
 from fishersft.numerics.prior import start_factor
+from fishersft.numerics.projection import unseen_gain_bound
 from fishersft.numerics.v_optimal import moment_factor, prediction_variance, second_moment
 from fishersft.steps.outcome import OnProgress
 
@@ -87,6 +89,30 @@ def selection_facts(selection: Selection) -> dict[str, Any]:
     }
 
 
+def projection_facts(
+    of_shards: Sequence[dict[str, Any]], indices: np.ndarray, kept: int, regularization: float
+) -> dict[str, Any]:
+    """What embeddings that were projected before they were stored do not show of some picks.
+
+    Args:
+        of_shards: facts of the embeddings artifacts, in the order of the pool.
+        indices: (n,), the picks' places in the pool.
+        kept: dimensions that are left.
+        regularization: lambda.
+    """
+    energy, discarded = (
+        float(np.concatenate([facts[name] for facts in of_shards])[indices].sum())
+        for name in ("energy", "discarded_energy")
+    )
+    tokens = int(np.concatenate([facts["lengths"] for facts in of_shards])[indices].sum())
+    directions = min(of_shards[0]["dim"] - kept, tokens)
+    return {
+        "embedded_in": f"{kept} of {of_shards[0]['dim']} random directions",
+        "energy_kept": 1 - discarded / energy if energy else 1.0,
+        "unseen_nats": unseen_gain_bound(discarded, directions, regularization),
+    }
+
+
 def variance_facts(selection: Selection, target: TokenBlocks, earlier: TokenBlocks | None) -> dict[str, float]:
     """The mean prediction variance over the target's tokens, before anything was chosen and after."""
     start = start_factor(target.dim, selection.regularization, earlier, None)
@@ -100,6 +126,14 @@ def proof_sentence(facts: dict[str, Any]) -> str:
     if facts["certificate"] is None:
         return NO_CERTIFICATE
     return f"{facts['certificate']} within its budget, proven {_METHODS[facts['method']]}"
+
+
+def embeddings_in_words(facts: dict[str, Any]) -> str:
+    """In which directions embeddings were kept, and what that leaves out of a selection's gain."""
+    return (
+        f"in {facts['embedded_in']}, which hold {facts['energy_kept']:.1%} of the picks' energy: gains and what is "
+        f"proven are of these; at most {facts['unseen_nats']:,.4g} nats of the picks' gain are in the others"
+    )
 
 
 def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[str, str]:
@@ -123,6 +157,8 @@ def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[
         words["Extends"] = f"selection {settings.extends[:12]}"
         if facts["removed_since"]:
             words["Extends"] += f", without {facts['removed_since']:,} picks removed from the corpus since"
+    if "embedded_in" in facts:
+        words["Embeddings"] = embeddings_in_words(facts)
     if settings.project_to is not None:
         overlooked = f"at most {facts['projection_loss_nats']:.4g} nats of its gain overlooked"
         words["Projected to"] = f"{settings.project_to} dimensions; {overlooked}"

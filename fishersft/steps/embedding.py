@@ -13,6 +13,7 @@ from fishersft.data.examples import Example
 from fishersft.data.keys import artifact_key, digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
+from fishersft.numerics.projection import random_basis
 from fishersft.steps.corpus import shard_examples
 from fishersft.steps.models import (
     PreparedModel,
@@ -56,10 +57,14 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         with computing_device(device_of(config)) as device:
             loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
             dim = loaded.config.get_text_config().hidden_size
+            basis = None if config.embedding.project_to is None else random_basis(dim, config.embedding.project_to)
             windows = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_scores=weighted)
-            file = draft.folder / EMBEDDINGS_FILE
-            with BlockWriter(file, lengths, dim, getattr(torch, storage), SCORES if weighted else ()) as writer:
-                _write(writer, windows, examples)
+            file, kept = draft.folder / EMBEDDINGS_FILE, dim if basis is None else basis.shape[1]
+            with BlockWriter(file, lengths, kept, getattr(torch, storage), SCORES if weighted else ()) as writer:
+                energies = _write(writer, windows, examples, basis)
+        if basis is not None:
+            energy, discarded = torch.cat(energies).T.tolist()
+            draft.facts.update(dim=dim, energy=energy, discarded_energy=discarded)
         draft.facts.update(
             sentences=len(sentences),
             tokens=sum(lengths),
@@ -99,12 +104,21 @@ def _determinants(
         params["storage"] = storage
     if config.selection.criterion == "fisher-weighted":  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
+    if config.embedding.project_to is not None:
+        params["project_to"] = config.embedding.project_to
     return params, {"model": model.fingerprint, "examples": examples_digest(examples)}
 
 
-def _write(writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[Example]) -> None:
-    """Writes windows one after the other, and names the first example that the model answered with NaN or infinity."""
-    first = 0
+def _write(
+    writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[Example], basis: torch.Tensor | None
+) -> list[torch.Tensor]:
+    """Writes windows one after the other, and names the first example that the model answered with NaN or infinity.
+
+    Returns:
+        Of each window (sentences, 2), float64: the energy of a sentence's tokens, and what of it is not in the span of
+        the basis; nothing where there is none.
+    """
+    first, energies = 0, []
     for window in windows:
         values = window.blocks.values
         if not bool(values.isfinite().all()):
@@ -113,6 +127,12 @@ def _write(writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[
                 f"the model gives NaN or infinity for the example {examples[first + bad].canonical()[:100]}…; try the "
                 "other model.dtype, or leave the row out"
             )
+        if basis is not None:
+            rows = values.double()
+            values = rows @ basis
+            energy = torch.stack([rows.square().sum(1), (rows - values @ basis.T).square().sum(1)], dim=1)
+            energies.append(torch.stack([of.sum(0) for of in energy.split(window.blocks.lengths.tolist())]))
         scores = window.scores
         writer.write(values, **({} if scores is None else {"weights": scores.fisher_weights, "nll": scores.nll}))
         first += len(window.blocks)
+    return energies

@@ -17,7 +17,7 @@ from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.numerics import Blocks, Selection, TokenBlocks, information_gains_along
 from fishersft.numerics.prior import absolute_regularization, start_factor
-from fishersft.steps.choosing import choose, selection_facts, stored_pool, variance_facts
+from fishersft.steps.choosing import choose, projection_facts, selection_facts, stored_pool, variance_facts
 from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
 from fishersft.steps.corpus import load_index
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
@@ -166,7 +166,10 @@ def _save_selection(
         if config.selection.extends is not None:
             facts["removed_since"] = earlier.removed
         indices = columns.pop("index")
-        sizes = [store.get("embeddings", key).facts["sentences"] for key in embeddings]
+        of_shards = [store.get("embeddings", key).facts for key in embeddings]
+        if config.embedding.project_to is not None:
+            facts |= projection_facts(of_shards, indices, blocks.dim, facts.get("regularization", 1.0))
+        sizes = [of_shard["sentences"] for of_shard in of_shards]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
         row_of = np.concatenate([np.arange(size) for size in sizes])
         tokens = blocks.lengths.numpy()[indices]

@@ -242,6 +242,11 @@ def test_blocks_that_stay_on_disk_give_the_same_picks(block_file: Path, tmp_path
         run("select", *files, "--budget", "6", "--memory", "1M", "--criterion", "fisher-weighted")
 
 
+def test_a_selection_from_projected_embeddings_says_what_it_cannot_see(config_file: Path) -> None:
+    said = run("select", config_file, "--set", "embedding.project_to=4")
+    assert "In 4 of 32 random directions, which hold" in said and "of the picks' gain are in the others" in said
+
+
 def test_stopping_below_a_gain_is_said(block_file: Path) -> None:
     assert "Stopped before the budget was spent" in run("select", block_file, "--budget", "20", "--stop-below", "1")
 

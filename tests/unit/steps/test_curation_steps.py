@@ -21,6 +21,7 @@ from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
 from fishersft.errors import InputError
 from fishersft.numerics import StoredBlocks, TokenBlocks, information_gains_along, select
+from fishersft.numerics.projection import random_basis
 from fishersft.steps import choosing
 from fishersft.steps.choosing import proof_sentence, settings_in_words
 from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
@@ -571,3 +572,36 @@ def test_a_pool_larger_than_the_memory_stays_on_disk_and_gives_the_same_selectio
     assert used == [24 * 1024]
     assert (from_disk.key, from_disk.hit) == (in_memory.key, False)
     assert load_picks(run.store, from_disk.key).rows == load_picks(run.store, in_memory.key).rows
+
+
+def test_embeddings_in_random_directions_are_the_projections_of_the_whole_ones(run: Run) -> None:
+    _, whole = run.embedded()
+    small = run.changed(embedding={"project_to": 5})
+    _, projections = small.embedded()
+    basis = random_basis(read_blocks(run.store.fetch("embeddings", whole[0].key)).dim, 5)
+    for one, other in zip(whole, projections, strict=True):
+        blocks, kept = (read_blocks(run.store.fetch("embeddings", outcome.key)) for outcome in (one, other))
+        torch.testing.assert_close(kept.values, (blocks.values.double() @ basis).float())
+        of_sentences = [float(block.double().square().sum()) for block in blocks]
+        assert other.facts["energy"] == pytest.approx(of_sentences)
+        left = [float(block.double().square().sum()) for block in kept]
+        discarded = np.subtract(of_sentences, left)
+        np.testing.assert_allclose(other.facts["discarded_energy"], discarded, rtol=1e-4)
+
+
+def test_what_a_projection_cannot_show_of_a_selection_is_bounded_and_told(run: Run) -> None:
+    _, whole = run.embedded()
+    blocks = TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", outcome.key)) for outcome in whole])
+    small = run.changed(embedding={"project_to": 5})
+    _, _, selected = small.selected()
+    facts = run.store.get("selection", selected.key).facts
+    saved = load_picks(run.store, selected.key)
+    shards = [o.key for o in small.embedded()[1]]
+    sizes = np.cumsum([0] + [run.store.get("embeddings", key).facts["sentences"] for key in shards])
+    order = load_index(run.store, small.embedded()[0].key).shards
+    indices = [int(sizes[order.index(shard)]) + row for shard, row in zip(saved.shards, saved.rows, strict=True)]
+    really = float(information_gains_along(blocks, np.array(indices)).sum())
+    assert sum(saved.gains) < really <= sum(saved.gains) + facts["unseen_nats"]
+    assert 0 < facts["energy_kept"] < 1
+    words = settings_in_words(small.config.selection, facts)["Embeddings"]
+    assert words.startswith("in 5 of ") and "are in the others" in words
