@@ -24,6 +24,7 @@ def uniform(lengths: Array, budget: int, *, budget_unit: BudgetUnit = "sentences
         InputError: an argument out of its range, or no sentence holds a token.
 
     Cost: O(n).
+    Source: what Deb et al. (2025), arXiv:2505.14826 compare with first.
 
     Example:
         >>> sorted(uniform(np.array([4, 0, 4]), 2).tolist())

@@ -48,6 +48,8 @@ def test_regularization_is_the_prior_weight(algorithm: Any) -> None:
 @given(block_lists(scales=(1.0,), permuted=False), st.sampled_from([1e-2, 1.0, 1e4, 1e8]), st.data())
 def test_the_three_algorithms_give_the_same_picks(blocks: list[np.ndarray], lam: float, data: st.DataObject) -> None:
     """Where dense log determinants can tell gains apart; that permuted copies differ is beyond them."""
+    dtype = data.draw(st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]))
+    blocks = [torch.from_numpy(block).to(dtype) for block in blocks]
     unit = data.draw(st.sampled_from(["sentences", "tokens"]))
     most = sum(len(block) for block in blocks) if unit == "tokens" else len(blocks)
     budget = data.draw(st.integers(1, most + 2))
