@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fishersft.data.concurrency import at_once
 from fishersft.data.inventory import Artifact, manifest_file
-from fishersft.data.keys import file_digest
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 
@@ -41,10 +40,12 @@ def _copy(source: Store, target: Store, artifact: Artifact, copy: Path) -> None:
     for entry in artifact.manifest.files:
         name = f"{artifact.name}/{artifact.manifest.content}/{entry.name}"
         try:
-            source.files.download(name, copy, entry.size)
+            is_whole = source.files.size(name) == entry.size and source.files.download_whole(
+                name, copy, entry.size, entry.sha256
+            )
         except FileNotFoundError:
-            copy.unlink(missing_ok=True)
-        if not copy.exists() or copy.stat().st_size != entry.size or file_digest(copy) != entry.sha256:
+            is_whole = False
+        if not is_whole:
             raise InputError(
                 f"{artifact.name}: file {entry.name} is missing or does not match its manifest; "
                 f"`fishersft store verify --repair` removes what is damaged, the next run makes it anew"

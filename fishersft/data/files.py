@@ -23,6 +23,7 @@ from fishersft.errors import InputError
 PART = 16 << 20  # bytes; what is in memory at once is PART * PARTS_AT_ONCE
 PARTS_AT_ONCE = 4
 _UPLOADS = 3  # of a file that is not there whole afterwards, before that is an error
+_DOWNLOADS = 3  # of a file that arrives with other bytes, likewise: it may have happened on the way
 
 Result = TypeVar("Result")
 # One layer retries, `with_patience`; botocore and s3fs would multiply its tries. Checksums are sent with every
@@ -167,6 +168,14 @@ class Files:
         with clear_storage_errors(self._shown(name)):
             write_whole(target, write)
         return digest.hexdigest()
+
+    def download_whole(self, name: str, target: Path, size: int, sha256: str) -> bool:
+        """`download`, again where what arrived is not what was written; whether it is in the end.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+        return any(self.download(name, target, size) == sha256 for _ in range(_DOWNLOADS))
 
     def remove(self, names: Iterable[str]) -> None:
         """Removes files; those that are gone already are no error."""

@@ -38,7 +38,7 @@ from fishersft.data.manifest import (
 )
 from fishersft.errors import InputError
 
-_READS = 3  # of a remote file that is damaged, before that is an error
+_READS = 3  # of a manifest that arrives damaged, before that is an error
 
 
 @dataclass
@@ -180,12 +180,11 @@ class Store:
         """Whether the file is on this machine as its manifest says, downloaded where need be."""
         if self.files.is_local or _matches(local, entry):
             return _matches(local, entry)
-        for _ in range(_READS):
-            try:
-                if self.files.download(name, local, entry.size) == entry.sha256:
-                    return True
-            except FileNotFoundError:
-                return False
+        try:
+            if self.files.download_whole(name, local, entry.size, entry.sha256):
+                return True
+        except FileNotFoundError:
+            return False
         local.unlink()
         return False
 

@@ -14,7 +14,6 @@ from fishersft.data.keys import file_digest
 from fishersft.data.manifest import FileEntry
 
 _CHECKS = 4
-_READS = 3  # of a remote file that arrives with other bytes, before that is a fault: it may have happened on the way
 
 
 @dataclass(frozen=True)
@@ -68,5 +67,4 @@ def _has_digest(files: Files, name: str, entry: FileEntry) -> bool:
     if files.is_local:
         return file_digest(files.local_path(name)) == entry.sha256
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch, "file")
-        return any(files.download(name, copy, entry.size) == entry.sha256 for _ in range(_READS))
+        return files.download_whole(name, Path(scratch, "file"), entry.size, entry.sha256)

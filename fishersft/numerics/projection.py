@@ -259,7 +259,7 @@ def optimum_loss_bound(
     directions = min(dim - kept, int(most(lengths.astype(np.float64))))
     sums = 1 + (dim + int(lengths.max()) + 16) * EPS  # what sums of squares may lack
     total = most(discarded_energy.cpu().numpy()) * sums
-    discarded_bound = directions * math.log1p(total / directions) if directions else 0.0
+    discarded_bound = unseen_gain_bound(total, directions)
     to_dtype = torch.finfo(_projected_dtype(blocks)).eps
     rounding = math.sqrt(kept * most(energy.cpu().numpy()) * sums) * (relative + to_dtype)
     return discarded_bound * sums + rounding

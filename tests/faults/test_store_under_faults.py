@@ -10,7 +10,6 @@ from time import sleep
 import pytest
 
 from fishersft.data import files as files_module
-from fishersft.data import verifying
 from fishersft.data.collecting import find_waste, remove_waste
 from fishersft.data.files import Files
 from fishersft.data.inventory import take_inventory
@@ -98,7 +97,7 @@ def test_what_no_further_try_can_mend_is_one_clear_error_at_once(
 def test_verifying_takes_no_damage_on_the_way_for_damage_in_the_store(
     store_url: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifying, "_READS", 8)  # so that not all of a file's are damaged by chance
+    monkeypatch.setattr(files_module, "_DOWNLOADS", 8)  # so that not all of a file's are damaged by chance
     store = Store(store_url)
     for number in range(12):
         publish(store, number)
