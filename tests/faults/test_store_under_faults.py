@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from time import sleep
 
 import pytest
 
 from fishersft.data import files as files_module
 from fishersft.data.collecting import find_waste, remove_waste
+from fishersft.data.copying import copy_artifacts
 from fishersft.data.files import Files
 from fishersft.data.inventory import take_inventory
 from fishersft.data.store import Store
@@ -105,6 +107,21 @@ def test_verifying_takes_no_damage_on_the_way_for_damage_in_the_store(
     proxy.inject(["flipped"], share=1 / 4, seed=5, only="rows")
     assert [checked.fault for checked in check_files(store.files, artifacts)] == [""] * 12
     assert proxy.injected["flipped"] > 0
+
+
+def test_copies_are_whole_though_some_transfers_are_damaged(
+    store_url: str, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "_DOWNLOADS", 8)  # so that not all of a file's are damaged by chance
+    here, there = Store(store_url), Store(str(tmp_path / "there"))
+    for number in range(12):
+        publish(here, number)
+    artifacts = list(take_inventory(here).artifacts.values())
+    proxy.inject(["flipped"], share=1 / 4, seed=5, only="rows")
+    assert len(list(copy_artifacts(here, there, artifacts))) == 12
+    assert proxy.injected["flipped"] > 0
+    for number in range(12):
+        assert (there.fetch("shard", key(number)) / "rows").read_bytes() == BYTES[number : SMALL + number]
 
 
 def test_gc_takes_nothing_that_a_damaged_listing_does_not_show(store_url: str, proxy: FaultProxy) -> None:
