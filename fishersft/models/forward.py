@@ -68,6 +68,8 @@ def hidden_states(
             yield members, states
             done.update(members)
             del states  # before the next batch takes its room
+        else:
+            return
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -193,7 +193,7 @@ def _greedy(pool: _Pool, picks: Picks, regularization: float, cholesky: torch.Te
 
 
 def _update_bound(bound: PrefixBound, pool: _Pool, picks: Picks, search: LazySearch) -> None:
-    bound.update(picks.gain, pool.gather(search.gain_bounds()))
+    bound.update(picks.gain, pool.gather(search.gain_bounds()), search.factor_norm)
     picks.upper_bound = bound.value
 
 

@@ -149,9 +149,14 @@ class LazySearch:
         """Bring the picks' upper bound up to date with what is known of all blocks."""
         if self._picks.required_left:
             return
-        self._bound.update(self._picks.gain, self.gain_bounds(), float(self._state.cholesky.norm()))
+        self._bound.update(self._picks.gain, self.gain_bounds(), self.factor_norm)
         self._picks.upper_bound = self._bound.value
         self._bound_at = len(self._picks.indices)
+
+    @property
+    def factor_norm(self) -> float:
+        """|L| of the information matrix now."""
+        return self._state.norm
 
     def gain_bounds(self) -> np.ndarray:
         """(n,), nats; at least the marginal gain of each block now; 0 for the picks and where none is possible."""

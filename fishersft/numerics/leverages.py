@@ -91,7 +91,7 @@ class Leverages:
                 self._values[start : start + self._chunk] -= torch.linalg.vecdot(changes, changes)
             self._known_at += columns
             self._columns_since_anew += columns
-            self._eps = max(_ALLOWED, _ALLOWED_OF_COLUMNS * float(self._state.cholesky.norm()))
+            self._eps = max(_ALLOWED, _ALLOWED_OF_COLUMNS * self._state.norm)
 
     def start_anew(self) -> None:
         """Bring all up to date, and clear the rounding that has added up."""

@@ -124,7 +124,7 @@ class _VectorSearch:
         leverages[self._picks.impossible] = 0.0
         leverages[self._picks.indices] = 0.0
         bounds = np.log1p(leverages) * (1 + TIE_WINDOW)
-        self._bound.update(self._picks.gain, bounds, float(self._state.cholesky.norm()))
+        self._bound.update(self._picks.gain, bounds, self._state.norm)
         self._picks.upper_bound = self._bound.value
         self._bound_due = len(self._picks.indices) + max(1, self._picks.free_budget // _BOUND_UPDATES)
 

@@ -106,6 +106,11 @@ class InformationState:
             self._column_norms = self.cholesky.square().sum(0).sqrt().to(self._device)
         return self._column_norms.to(dtype)
 
+    @property
+    def norm(self) -> float:
+        """|L|, in the Frobenius norm."""
+        return float(self.cholesky.norm())
+
 
 class VectorState(InformationState):
     """An `InformationState` to which single vectors are added, with the recent columns p for which A^-1 fell by p p^T.

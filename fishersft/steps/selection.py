@@ -168,7 +168,9 @@ def _save_selection(
         indices = columns.pop("index")
         of_shards = [store.get("embeddings", key).facts for key in embeddings]
         if config.embedding.project_to is not None:
-            facts |= projection_facts(of_shards, indices, blocks.dim, facts.get("regularization", 1.0))
+            settings = config.selection
+            lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
+            facts |= projection_facts(of_shards, indices, blocks.dim, lam)
         sizes = [of_shard["sentences"] for of_shard in of_shards]
         shard_of = np.repeat(np.arange(len(shards)), sizes)
         row_of = np.concatenate([np.arange(size) for size in sizes])
