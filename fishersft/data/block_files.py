@@ -25,6 +25,7 @@ from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
+SPECTRUM = "spectrum"  # an entry a token, see `fishersft.numerics.spectra`
 SCORES = ("weights", "nll")  # of tokens, beside their blocks: Fisher weights and negative log-likelihoods
 _DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
 
@@ -50,8 +51,6 @@ class BlockWriter:
         dtype: of the values in the file.
         columns: names of float32 (tokens,) tensors beside them.
 
-    Raises:
-        InputError: by `write`, where a value is beyond what the dtype holds.
     """
 
     def __init__(
@@ -70,14 +69,23 @@ class BlockWriter:
         self._file.seek(4 * self._tokens * len(self._columns), os.SEEK_CUR)
         return self
 
-    def write(self, values: torch.Tensor, **columns: torch.Tensor) -> None:
-        """The next rows: (some, dim) values of any float dtype, and as many entries of each column."""
+    def as_stored(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of any float dtype in that of the file.
+
+        Raises:
+            InputError: a value is beyond what that holds.
+        """
         rows = values.to(self._dtype)
         if not bool(rows.isfinite().all()) and bool(values.isfinite().all()):
             raise InputError(
                 f"embeddings reach {float(values.abs().max()):,.0f}, more than {_DTYPE_NAMES[self._dtype]} holds; set "
                 "embedding.storage to bfloat16 or float32"
             )
+        return rows
+
+    def write(self, rows: torch.Tensor, **columns: torch.Tensor) -> None:
+        """The next rows: (some, dim) in the file's dtype, and as many entries of each column."""
+        assert rows.dtype == self._dtype, f"{rows.dtype} for a file of {self._dtype}"
         self._file.write(rows.contiguous().view(torch.uint8).numpy().data)
         for name, column in self._columns.items():
             column[self._done : self._done + len(rows)] = columns[name]
@@ -136,6 +144,18 @@ def read_weights(path: Path) -> torch.Tensor:
     path = blocks_file(path)
     expected = "weights (tokens,) beside the blocks, from an embedding with selection.criterion: fisher-weighted"
     return _arrays(path, ("weights",), expected)["weights"]
+
+
+def read_spectrum(path: Path) -> torch.Tensor:
+    """Reads the spectra that lie beside token blocks that FisherSFT embedded: (tokens,), float32.
+
+    Args:
+        path: as for `read_blocks`.
+
+    Raises:
+        InputError: the file is missing, of another kind, or holds no spectra.
+    """
+    return _arrays(blocks_file(path), (SPECTRUM,), "spectrum (tokens,) beside the blocks")[SPECTRUM]
 
 
 def blocks_file(path: Path) -> Path:

@@ -58,6 +58,14 @@ def check_arguments(
         raise InputError(f"seed must be a whole number, not {seed!r}")
 
 
+def checked_gains(gains: np.ndarray, blocks: int) -> np.ndarray:
+    """Bounds on gains as float64; InputError where they are not one number of nats a block."""
+    found = np.asarray(gains)
+    if found.shape != (blocks,) or found.dtype.kind not in "fiu" or not (found >= 0).all():
+        raise InputError(f"first_gains must be {blocks} numbers of at least 0, not {found.dtype} of {found.shape}")
+    return found.astype(np.float64)
+
+
 def target_moment(
     criterion: Criterion,
     algorithm: Algorithm,

@@ -30,6 +30,7 @@ def lazy_greedy(
     regularization: float = 1.0,
     cholesky: torch.Tensor | None = None,
     device: torch.device | str = "cpu",
+    first_gains: np.ndarray | None = None,
 ) -> None:
     """Greedy by information gain, with the picks of `reference.naive_greedy`.
 
@@ -44,6 +45,7 @@ def lazy_greedy(
         regularization: lambda > 0.
         cholesky: (dim, dim), float64; L with A_0 = lambda L L^T, where A_0 is more than lambda I.
         device: where gains are computed; factorisations of dim x dim stay on the CPU.
+        first_gains: (n,), nats; at least the gain of each block over lambda I, where that is known.
 
     Cost: see `looks`; a few percent of Algorithm 1's evaluations on real embeddings.
     Source: Minoux (1978), "Accelerated greedy algorithms for maximizing submodular set functions"; the batches and
@@ -57,6 +59,8 @@ def lazy_greedy(
         [1, 2]
     """
     with lazy_search(blocks, picks, regularization=regularization, cholesky=cholesky, device=device) as search:
+        if first_gains is not None:
+            search.know(first_gains)
         while picks.open.any():
             index, gain = search.best()
             if picks.take(index, gain):
@@ -116,6 +120,10 @@ class LazySearch:
     def close(self) -> None:
         """End the threads."""
         self._looks.close()
+
+    def know(self, bounds: np.ndarray) -> None:
+        """Take (n,) nats as no less than the gains, before anything was looked at."""
+        self._upper = bounds.copy()
 
     def best(self) -> tuple[int, float]:
         """The open block that has most of what the rule asks for, and its marginal gain in nats."""

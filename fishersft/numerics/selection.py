@@ -18,6 +18,7 @@ from fishersft.numerics.arguments import (
     Criterion,
     as_blocks,
     check_arguments,
+    checked_gains,
     principal_directions,
     problem,
     target_moment,
@@ -102,6 +103,7 @@ def select(
     groups: Sequence[object] | np.ndarray | None = None,
     quotas: Mapping[object, int] | None = None,
     stop_below: float = 0.0,
+    first_gains: np.ndarray | None = None,
     project_to: int | None = None,
     certificate: CertificateMethod = "prefix",
     certificate_seconds: float = 60.0,
@@ -141,6 +143,8 @@ def select(
         exclude: blocks that are never chosen.
         groups, quotas: the group of each block, and for some groups how many blocks of it may be chosen at most.
         stop_below: nats (or variance); a pick that would add less ends the run.
+        first_gains: (n,), nats; at least log det(I + X_i X_i^T / lambda) of each block, where that is known, as by
+            `spectra.first_gains`: spares "lazy" its first look at every block.
         project_to: choose in so many principal directions of the pool, which costs less. Gains and certificate are
             those of the blocks as they are; see `projection_loss`.
         certificate: "prefix", at no cost, or "frank-wolfe", tighter, computed for up to
@@ -196,7 +200,8 @@ def select(
         settings = (int(budget), budget_unit, lam, criterion, algorithm)
         saved = Checkpoint(Path(checkpoint), problem(searched, settings, cholesky, moment, conditions))
 
-    greedy = _algorithm(searched, algorithm, lam, moment, on)
+    known = None if first_gains is None or directions is not None else checked_gains(first_gains, len(pool))
+    greedy = _algorithm(searched, algorithm, lam, moment, on, known)
     algorithm_ = partial(greedy, searched, regularization=lam, cholesky=cholesky)
     restart = REFRESH if moment is not None and algorithm == "lazy" else 1
     for part, picks in enumerate(runs):
@@ -240,12 +245,17 @@ def select(
 
 
 def _algorithm(
-    blocks: Blocks, algorithm: Algorithm, regularization: float, moment: torch.Tensor | None, device: torch.device
+    blocks: Blocks,
+    algorithm: Algorithm,
+    regularization: float,
+    moment: torch.Tensor | None,
+    device: torch.device,
+    first_gains: np.ndarray | None,
 ) -> Callable[..., None]:
     if moment is not None:
         return partial(v_optimal_greedy, target_moment=moment, every_block=algorithm == "naive", device=device)
     single = isinstance(blocks, TokenBlocks) and holds_single_vectors(blocks, regularization)
-    fast = vector_greedy if single else lazy_greedy
+    fast = vector_greedy if single else partial(lazy_greedy, first_gains=first_gains)
     algorithms: dict[Algorithm, Callable[..., None]] = {
         "lazy": partial(fast, device=device),
         "paper": paper_greedy,

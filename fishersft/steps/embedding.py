@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fishersft.config import CurateConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, SCORES, BlockWriter
+from fishersft.data.block_files import EMBEDDINGS_FILE, SCORES, SPECTRUM, BlockWriter
 from fishersft.data.examples import Example
 from fishersft.data.keys import artifact_key, digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
+from fishersft.numerics import TokenBlocks
 from fishersft.numerics.projection import random_basis
+from fishersft.numerics.spectra import squared_singular_values
 from fishersft.steps.corpus import shard_examples
 from fishersft.steps.models import (
     PreparedModel,
@@ -29,7 +33,7 @@ from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 if TYPE_CHECKING:
     from fishersft.models.embedding import Embedded
 
-EMBEDDING_VERSION = 2
+EMBEDDING_VERSION = 3
 FISHER_WEIGHTS_VERSION = 2
 TOKENISING_VERSION = 1
 THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
@@ -38,8 +42,9 @@ THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
-    Where the config's criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods lie
-    beside them. Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
+    Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda; where the config's
+    criterion is "fisher-weighted", of the weighted blocks, and with the tokens' Fisher weights and negative
+    log-likelihoods. Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
     `on_progress` is called with (loss tokens done, in all). Threads may embed shards at once: on every device one
     computes, while others read, tokenise or upload.
     """
@@ -54,16 +59,23 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
         lengths = [sentence.loss_tokens for sentence in sentences]
-        with computing_device(device_of(config)) as device:
-            loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
-            dim = loaded.config.get_text_config().hidden_size
-            basis = None if config.embedding.project_to is None else random_basis(dim, config.embedding.project_to)
-            windows = embed(loaded, sentences, config.embedding.batch_tokens, on_progress, with_scores=weighted)
-            file, kept = draft.folder / EMBEDDINGS_FILE, dim if basis is None else basis.shape[1]
-            with BlockWriter(file, lengths, kept, getattr(torch, storage), SCORES if weighted else ()) as writer:
-                energies = _write(writer, windows, examples, basis)
+        columns = (SPECTRUM, *SCORES) if weighted else (SPECTRUM,)
+        with ExitStack() as file, ThreadPoolExecutor(1) as behind:
+            with computing_device(device_of(config)) as device:
+                loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
+                dim = loaded.config.get_text_config().hidden_size
+                basis = None if config.embedding.project_to is None else random_basis(dim, config.embedding.project_to)
+                kept, place = dim if basis is None else basis.shape[1], draft.folder / EMBEDDINGS_FILE
+                writer = file.enter_context(BlockWriter(place, lengths, kept, getattr(torch, storage), columns))
+                writing = _Writing(writer, examples, basis)
+                last = behind.submit(lambda: None)
+                batch_tokens = config.embedding.batch_tokens
+                for window in embed(loaded, sentences, batch_tokens, on_progress, with_scores=weighted):
+                    last.result()  # no more than one window waits
+                    last = behind.submit(writing.write, window)
+            last.result()  # now that another thread has the device
         if basis is not None:
-            energy, discarded = torch.cat(energies).T.tolist()
+            energy, discarded = torch.cat(writing.energies).T.tolist()
             draft.facts.update(dim=dim, energy=energy, discarded_energy=discarded)
         draft.facts.update(
             sentences=len(sentences),
@@ -109,30 +121,46 @@ def _determinants(
     return params, {"model": model.fingerprint, "examples": examples_digest(examples)}
 
 
-def _write(
-    writer: BlockWriter, windows: Iterator[Embedded], examples: Sequence[Example], basis: torch.Tensor | None
-) -> list[torch.Tensor]:
-    """Writes windows one after the other, and names the first example that the model answered with NaN or infinity.
+class _Writing:
+    """Takes windows of embeddings to the file, and names the first example that the model gave NaN or infinity for.
 
-    Returns:
-        Of each window (sentences, 2), float64: the energy of a sentence's tokens, and what of it is not in the span of
-        the basis; nothing where there is none.
+    Args:
+        writer: of the file.
+        examples: that are embedded, in order.
+        basis: (dim, kept), what is kept of the embeddings; None: all.
+
+    Attributes:
+        energies: of each window (sentences, 2), float64: the energy of a sentence's tokens, and what of it is not in
+            the span of the basis; nothing where there is none.
     """
-    first, energies = 0, []
-    for window in windows:
+
+    def __init__(self, writer: BlockWriter, examples: Sequence[Example], basis: torch.Tensor | None) -> None:
+        self.energies: list[torch.Tensor] = []
+        self._writer, self._examples, self._basis = writer, examples, basis
+        self._done = 0
+
+    def write(self, window: Embedded) -> None:
+        """The next window."""
+        self._check_finite(window.blocks)
         values = window.blocks.values
-        if not bool(values.isfinite().all()):
-            bad = next(i for i, block in enumerate(window.blocks) if not bool(block.isfinite().all()))
+        if self._basis is not None:
+            whole = values.double()
+            values = whole @ self._basis
+            energy = torch.stack([whole.square().sum(1), (whole - values @ self._basis.T).square().sum(1)], dim=1)
+            self.energies.append(torch.stack([of.sum(0) for of in energy.split(window.blocks.lengths.tolist())]))
+        rows = self._writer.as_stored(values)
+        stored, columns = TokenBlocks(rows, window.blocks.offsets), {}
+        if window.scores is not None:
+            columns = {"weights": window.scores.fisher_weights, "nll": window.scores.nll}
+            stored = stored.weighted(columns["weights"])
+        self._writer.write(rows, **columns, **{SPECTRUM: squared_singular_values(stored)})
+        self._done += len(window.blocks)
+
+    def _check_finite(self, blocks: TokenBlocks) -> None:
+        if not bool(blocks.values.isfinite().all()):
+            bad = next(i for i, block in enumerate(blocks) if not bool(block.isfinite().all()))
+            example = self._examples[self._done + bad].canonical()[:100]
             raise InputError(
-                f"the model gives NaN or infinity for the example {examples[first + bad].canonical()[:100]}…; try the "
-                "other model.dtype, or leave the row out"
+                f"the model gives NaN or infinity for the example {example}…; try the other model.dtype, or leave the "
+                "row out"
             )
-        if basis is not None:
-            rows = values.double()
-            values = rows @ basis
-            energy = torch.stack([rows.square().sum(1), (rows - values @ basis.T).square().sum(1)], dim=1)
-            energies.append(torch.stack([of.sum(0) for of in energy.split(window.blocks.lengths.tolist())]))
-        scores = window.scores
-        writer.write(values, **({} if scores is None else {"weights": scores.fisher_weights, "nll": scores.nll}))
-        first += len(window.blocks)
-    return energies

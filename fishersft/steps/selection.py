@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from fishersft import baselines
 from fishersft.config import CurateConfig, SelectionConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of
+from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of, read_spectrum
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.numerics import Blocks, Selection, TokenBlocks, information_gains_along
 from fishersft.numerics.prior import absolute_regularization, start_factor
+from fishersft.numerics.spectra import first_gains
 from fishersft.steps.choosing import choose, projection_facts, selection_facts, stored_pool, variance_facts
 from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
 from fishersft.steps.corpus import load_index
@@ -62,6 +64,7 @@ def select_informative(
             exclude=earlier.indices,
             groups=None if settings.quota_column is None else quota_groups(store, index, settings.quota_column),
             quotas=settings.quotas,
+            first_gains=_first_gains(store, embeddings, blocks, settings),
             device=config.device,
             checkpoint=checkpoint,
         )
@@ -142,6 +145,16 @@ def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) ->
         return TokenBlocks.concatenate([shard_blocks(store, key, settings.criterion) for key in embeddings])
     files = [store.fetch("embeddings", key) / EMBEDDINGS_FILE for key in embeddings]
     return stored_pool(files, bytes_of(settings.memory), settings.criterion)
+
+
+def _first_gains(store: Store, embeddings: Sequence[str], blocks: Blocks, settings: SelectionConfig) -> np.ndarray:
+    """No less than what each block gains by itself, from the spectra that lie beside the blocks."""
+    lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
+    found = []
+    for key in embeddings:
+        lengths = torch.tensor(store.get("embeddings", key).facts["lengths"], dtype=torch.int64)
+        found.append(first_gains(read_spectrum(store.fetch("embeddings", key) / EMBEDDINGS_FILE), lengths, lam))
+    return np.concatenate(found)
 
 
 def _save_selection(

@@ -141,7 +141,7 @@ def test_rows_written_one_after_another_are_read_as_blocks_with_their_columns(
     values, weights = torch.randn(7, 3), torch.rand(7)
     with BlockWriter(tmp_path / "blocks.safetensors", [2, 0, 5], 3, dtype, ["weights", "nll"]) as writer:
         for rows, some in zip(values.split(pieces), weights.split(pieces), strict=True):
-            writer.write(rows, weights=some, nll=2 * some)
+            writer.write(writer.as_stored(rows), weights=some, nll=2 * some)
     blocks = read_blocks(tmp_path / "blocks.safetensors")
     assert torch.equal(blocks.values, values.to(dtype)) and blocks.lengths.tolist() == [2, 0, 5]
     assert torch.equal(read_weights(tmp_path / "blocks.safetensors"), weights)
@@ -154,4 +154,4 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
         pytest.raises(InputError, match=r"embeddings reach 70,000, more than F16 holds; set embedding\.storage"),
         BlockWriter(tmp_path / "blocks.safetensors", [1], 1, torch.float16) as writer,
     ):
-        writer.write(torch.tensor([[70_000.0]]))
+        writer.as_stored(torch.tensor([[70_000.0]]))
