@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,11 +16,12 @@ from rich.markup import escape
 
 from fishersft import terminal
 from fishersft.config import CurateConfig
-from fishersft.config_files import commented_defaults, load_config
+from fishersft.config_files import commented_defaults, load_config, load_settings
 from fishersft.errors import InputError
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
+    from fishersft.config_compare import CompareConfig
     from fishersft.data.runs import Run
     from fishersft.steps.outcome import Outcome, RunResult
 
@@ -74,6 +75,19 @@ def curate(config: ConfigFile, overrides: Overrides = None) -> None:
     settings = load_config(config, overrides or ())
     result = _flow("curate")(settings)
     _print_run(settings, result)
+
+
+@app.command()
+def compare(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Compare methods of choosing with chance, over budgets and seeds: at equal tokens and steps, and equal sentences.
+
+    `fishersft config --comparison` prints a CONFIG.yaml to start from.
+    """
+    from fishersft.config_compare import CompareConfig
+
+    settings = load_settings(config, overrides or (), CompareConfig)
+    result = _flow("compare")(settings)
+    _print_comparison(settings, result)
 
 
 @app.command()
@@ -240,12 +254,16 @@ def report(
 
 
 @app.command()
-def config() -> None:
+def config(
+    comparison: Annotated[bool, typer.Option("--comparison", help="Those of `fishersft compare`.")] = False,
+) -> None:
     """Print all settings with their defaults, commented, as YAML."""
-    typer.echo(commented_defaults(), nl=False)
+    from fishersft.config_compare import CompareConfig
+
+    typer.echo(commented_defaults(CompareConfig if comparison else CurateConfig), nl=False)
 
 
-def _flow(name: str) -> Callable[[CurateConfig], RunResult]:
+def _flow(name: str) -> Callable[[Any], RunResult]:
     """The flow of that name: flows register themselves as entry points, so the library does not import them."""
     for entry in entry_points(group="fishersft.flows", name=name):
         try:
@@ -339,12 +357,27 @@ def _print_run(settings: CurateConfig, result: RunResult) -> None:
     terminal.console.print(summary_table(run_report))
     for warning in run_report.warnings:
         terminal.console.print(f"[yellow]note:[/] {escape(warning)}")
-    terminal.console.print(
-        f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found"
-    )
+    terminal.print_made(result)
     terminal.print_path("dataset", output_folder(settings, "dataset"))
     terminal.print_path("model", output_folder(settings, "model"))
     terminal.print_path("report", f"{output_folder(settings, 'report')}/index.html")
+
+
+def _print_comparison(settings: CompareConfig, result: RunResult) -> None:
+    from fishersft.reporting.comparison_sheets import verdicts
+    from fishersft.reporting.tables import sheet_table
+    from fishersft.steps.comparing import load_comparison
+    from fishersft.steps.outcome import open_store
+    from fishersft.steps.publishing import output_folder
+
+    comparison = load_comparison(open_store(settings.store), result.report)
+    terminal.console.print(sheet_table(verdicts(comparison, "tokens and steps")))
+    terminal.console.print(sheet_table(verdicts(comparison, "sentences")))
+    terminal.console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)
+    for warning in comparison.warnings:
+        terminal.console.print(f"[yellow]note:[/] {escape(warning)}")
+    terminal.print_made(result)
+    terminal.print_path("comparison", f"{output_folder(settings, 'comparison')}/index.html")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,8 +16,15 @@ from fishersft.config import CurateConfig
 from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
+Settings = TypeVar("Settings", bound=CurateConfig)
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> CurateConfig:
+    """The settings of a curation run, as `load_settings`."""
+    return load_settings(path, overrides, CurateConfig)
+
+
+def load_settings(path: Path, overrides: Sequence[str], kind: type[Settings]) -> Settings:
     """Reads a YAML file and applies overrides such as `selection.budget=500`.
 
     Raises:
@@ -34,16 +41,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> CurateConfig:
     for override in overrides:
         _apply(values, override)
     try:
-        return CurateConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         faults = "\n".join(f"  {_fault(item)}" for item in error.errors())
         raise InputError(f"{path}: {error.error_count()} settings are wrong\n{faults}") from error
 
 
-def commented_defaults() -> str:
+def commented_defaults(kind: type[CurateConfig] = CurateConfig) -> str:
     """All settings with their defaults as YAML, each with its description above it."""
-    header = "# Settings of a curation run. Required: corpus.path. Everything else has the default shown.\n"
-    return header + "\n".join(_commented(CurateConfig, 0)) + "\n"
+    what = "a curation run" if kind is CurateConfig else "a comparison"
+    header = f"# Settings of {what}. Required: corpus.path. Everything else has the default shown.\n"
+    return header + "\n".join(_commented(kind, 0)) + "\n"
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

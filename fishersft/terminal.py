@@ -11,7 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fishersft.numerics import Selection
-    from fishersft.steps.outcome import OnProgress, Outcome
+    from fishersft.steps.outcome import OnProgress, Outcome, RunResult
 
 console = Console()
 
@@ -88,3 +88,8 @@ def print_selection(facts: dict[str, Any]) -> None:
 def print_path(what: str, path: str) -> None:
     """A line that names where something is, never wrapped."""
     typer.echo(f"{what + ':':8} {path}")
+
+
+def print_made(result: RunResult) -> None:
+    """How much of a run was there already."""
+    console.print(f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found")

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import replace
-
 from prefect import flow
-from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
 from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
-from fishersft.steps.embedding import THREADS_A_DEVICE
-from fishersft.steps.models import devices_of
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
 from tasks import curation as tasks
-from tasks import fan_out
+from tasks import embedding
 from tasks.logs import shorten_input_errors
 from tasks.sub_runs import Workers
 from tasks.ui import show_run
@@ -28,9 +21,7 @@ shorten_input_errors()
 
 @flow(
     name="curate",
-    task_runner=ThreadPoolTaskRunner(  # type: ignore[arg-type]  # it is one
-        max_workers=THREADS_A_DEVICE * len(devices_of(None))
-    ),
+    task_runner=embedding.task_runner(),
     flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
 )
 def curate(config: CurateConfig) -> RunResult:
@@ -40,7 +31,7 @@ def curate(config: CurateConfig) -> RunResult:
     fine-tuned model and the report go to the config's output.
     """
     tasks.check_models(config)
-    workers = None if config.embedding.deployment is None else fan_out.find_workers(config.embedding.deployment)
+    workers = embedding.find_workers(config)
     store, name = open_store(config.store), f"curate-{config.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
@@ -51,14 +42,11 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     corpus = tasks.read_corpus(config)
     model = tasks.prepare_model(config)
 
-    shards = corpus.facts["shard_keys"]
-    made = fan_out.embed_on_workers(config, workers, shards, "the corpus") if workers else ()
-    submit = tasks.embed_shard.submit
-    embedded = _all((submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)), made)
+    embedded = embedding.embed_corpus(config, workers, corpus)
     embeddings = [outcome.key for outcome in embedded]
 
-    towards = _embed_target(config, workers) if config.selection.target is not None else []
-    target = [outcome.key for outcome in towards if outcome.kind == "embeddings"]
+    towards = _target(config, workers) if config.selection.target is not None else []
+    target = [outcome.key for outcome in towards[1:]]
 
     method = method_of(config)
     chosen = tasks.select_informative(config, corpus.key, embeddings, target, method)
@@ -103,20 +91,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     return result
 
 
-def _embed_target(config: CurateConfig, workers: Workers | None) -> list[Outcome]:
+def _target(config: CurateConfig, workers: Workers | None) -> list[Outcome]:
     """The target's corpus artifact, and the embeddings of its shards."""
     target = tasks.read_target(config)
-    shards = target.facts["shard_keys"]
-    made = fan_out.embed_on_workers(target_config(config), workers, shards, "the target") if workers else ()
-    submit = tasks.embed_target_shard.submit
-    return [target, *_all((submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)), made)]
-
-
-def _all(submitted: Iterable[PrefectFuture[Outcome]], made: Collection[str] = ()) -> list[Outcome]:
-    """The outcomes of tasks that run at the same time, in the order they were submitted.
-
-    Args:
-        made: keys of what this run's workers made, so that its tasks only find it.
-    """
-    outcomes, made = [future.result() for future in list(submitted)], set(made)
-    return [replace(outcome, hit=outcome.hit and outcome.key not in made) for outcome in outcomes]
+    return [target, *embedding.embed_target(target_config(config), workers, target)]

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.futures import wait
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
-from fishersft.steps.embedding import THREADS_A_DEVICE
-from fishersft.steps.models import devices_of
 from tasks import curation as tasks
+from tasks import embedding
 from tasks.logs import shorten_input_errors
 
 shorten_input_errors()
 
 
-@flow(
-    name="embed-shards",
-    task_runner=ThreadPoolTaskRunner(  # type: ignore[arg-type]  # it is one
-        max_workers=THREADS_A_DEVICE * len(devices_of(None))
-    ),
-)
+@flow(name="embed-shards", task_runner=embedding.task_runner())
 def embed_shards(config: CurateConfig, shards: list[str]) -> None:
     """Embeds shards of a corpus that a run has read, on all GPUs of this machine; those the store has are left.
 

@@ -32,27 +32,27 @@ def prepare_model(config: CurateConfig) -> str:
 @task(task_run_name="read the corpus")
 def read_corpus(config: CurateConfig) -> Outcome:
     """Corpus → shards."""
-    return _logged(corpus_steps.read_corpus(open_store(config.store), config))
+    return logged(corpus_steps.read_corpus(open_store(config.store), config))
 
 
 @task(task_run_name="embed shard {number} of {total}")
 def embed_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
     """Shard → prelogit embeddings."""
     progress = Progress(f"embedding shard {number} of {total}", "tokens")
-    return _logged(embedding.embed_shard(open_store(config.store), config, shard, progress))
+    return logged(embedding.embed_shard(open_store(config.store), config, shard, progress))
 
 
 @task(task_run_name="read the target")
 def read_target(config: CurateConfig) -> Outcome:
     """The selection's target → shards."""
-    return _logged(corpus_steps.read_target(open_store(config.store), config))
+    return logged(corpus_steps.read_target(open_store(config.store), config))
 
 
 @task(task_run_name="embed target shard {number} of {total}")
 def embed_target_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
     """Shard of the target → prelogit embeddings."""
     progress = Progress(f"embedding target shard {number} of {total}", "tokens")
-    return _logged(embedding.embed_shard(open_store(config.store), corpus_steps.target_config(config), shard, progress))
+    return logged(embedding.embed_shard(open_store(config.store), corpus_steps.target_config(config), shard, progress))
 
 
 @task(task_run_name="select by {method}")
@@ -61,13 +61,13 @@ def select_informative(
 ) -> Outcome:
     """Embeddings of all shards, and of the target's → the greedy selection."""
     progress = Progress(f"selecting by {method}", config.selection.budget_unit)
-    return _logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
+    return logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
 
 
 @task(task_run_name="select uniformly, {tokens} tokens")
 def select_uniform(config: CurateConfig, corpus: str, embeddings: list[str], tokens: int) -> Outcome:
     """Embeddings of all shards → a uniform selection of as many tokens."""
-    return _logged(selection.select_uniform(open_store(config.store), config, corpus, embeddings, tokens))
+    return logged(selection.select_uniform(open_store(config.store), config, corpus, embeddings, tokens))
 
 
 @task(task_run_name="publish the dataset")
@@ -80,21 +80,21 @@ def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
 def finetune_on(config: CurateConfig, chosen: str, method: str, steps_per_epoch: int | None = None) -> Outcome:
     """Selection → fine-tuned model."""
     progress = Progress(f"fine-tuning on {method}", "steps")
-    return _logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
+    return logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
 
 
 @task(task_run_name="measure likelihood of {method}")
 def measure_likelihood(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
     """Model → held-out likelihoods."""
     progress = Progress(f"measuring {method}", "held-out sentences")
-    return _logged(evaluation.measure_likelihood(open_store(config.store), config, corpus, trained, progress))
+    return logged(evaluation.measure_likelihood(open_store(config.store), config, corpus, trained, progress))
 
 
 @task(task_run_name="complete prompts with {method}")
 def complete_prompts(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
     """Model → completions of held-out prompts."""
     progress = Progress(f"completing prompts with {method}", "prompts")
-    return _logged(evaluation.complete_prompts(open_store(config.store), config, corpus, trained, progress))
+    return logged(evaluation.complete_prompts(open_store(config.store), config, corpus, trained, progress))
 
 
 @task(task_run_name="judge {method} against {other}")
@@ -103,7 +103,7 @@ def judge_completions(
 ) -> Outcome:
     """Two sets of completions → a judge's verdicts."""
     progress = Progress(f"judging {method} against {other}", "comparisons")
-    return _logged(
+    return logged(
         evaluation.judge_completions(open_store(config.store), config, generations, other_generations, progress)
     )
 
@@ -111,7 +111,7 @@ def judge_completions(
 @task(task_run_name="write the report")
 def make_report(config: CurateConfig, keys: RunKeys) -> Outcome:
     """All artifacts of the run → its report."""
-    return _logged(reporting.make_report(open_store(config.store), config, keys))
+    return logged(reporting.make_report(open_store(config.store), config, keys))
 
 
 @task(task_run_name="describe the run")
@@ -128,7 +128,8 @@ def publish_model_and_report(config: CurateConfig, trained: str, report: str, th
     publishing.publish_model_and_report(open_store(config.store), config, trained, report, this_run)
 
 
-def _logged(outcome: Outcome) -> Outcome:
+def logged(outcome: Outcome) -> Outcome:
+    """The outcome, once the run's log says what it is and whether it was there."""
     verb = "found" if outcome.hit else f"made in {outcome.seconds:,.1f} s"
     get_run_logger().info("%s %s: %s", outcome.kind, outcome.key[:12], verb)
     return outcome

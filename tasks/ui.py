@@ -5,13 +5,30 @@ from __future__ import annotations
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from fishersft.config import CurateConfig
+from fishersft.config_compare import CompareConfig
 from fishersft.data.locations import absolute_url
+from fishersft.reporting.comparison_page import comparison_markdown
+from fishersft.reporting.comparison_sheets import versus
 from fishersft.reporting.summary import ThisRun
-from fishersft.reporting.tables import chosen_rows, store_rows, summary_markdown
+from fishersft.reporting.tables import chosen_rows, sheet_rows, store_rows, summary_markdown
 from fishersft.reporting.text import markdown
+from fishersft.steps.comparing import load_comparison
 from fishersft.steps.outcome import RunResult, open_store
 from fishersft.steps.publishing import output_folder
 from fishersft.steps.reporting import load_report
+
+
+def show_comparison(config: CompareConfig, result: RunResult) -> None:
+    """Creates the artifacts of a finished comparison in the UI."""
+    comparison = load_comparison(open_store(config.store), result.report)
+    prefix = f"compare-{config.name}"
+    told = markdown(comparison.headline)
+    create_markdown_artifact(comparison_markdown(comparison), key=f"{prefix}-summary", description=told)
+    for basis, key in (("tokens and steps", "equal-tokens"), ("sentences", "equal-sentences")):
+        sheet = versus(comparison, basis)  # type: ignore[arg-type]
+        create_table_artifact(sheet_rows(sheet), key=f"{prefix}-{key}", description=sheet.title)
+    url = absolute_url(f"{output_folder(config, 'comparison')}/index.html")
+    create_link_artifact(url, link_text="Comparison", key=f"{prefix}-page", description="The whole comparison")
 
 
 def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None:

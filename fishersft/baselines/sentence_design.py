@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from fishersft.baselines.budgets import Array, Budgeted
-from fishersft.numerics.blocks import TokenBlocks
+from fishersft.numerics.blocks import Blocks, TokenBlocks
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.selection import select
 
 
-def mean_embeddings(blocks: TokenBlocks) -> np.ndarray:
+def mean_embeddings(blocks: Blocks) -> np.ndarray:
     """The mean of each token block's rows: (n, dim), float32; zero for a block without tokens.
 
         e_i = (1 / tokens_i) sum over j of x_ij, added up in float64
@@ -23,7 +23,8 @@ def mean_embeddings(blocks: TokenBlocks) -> np.ndarray:
         [[2.0, 4.0]]
     """
     means = np.zeros((len(blocks), blocks.dim), dtype=np.float32)
-    for i, block in enumerate(blocks):
+    for i in range(len(blocks)):
+        block = blocks[i]
         if len(block):
             means[i] = block.mean(dim=0, dtype=torch.float64).cpu().numpy()
     return means

@@ -13,12 +13,14 @@ KINDS = (
     "listing",
     "model",
     "embeddings",
+    "scores",
     "selection",
     "fine-tuned-model",
     "evaluation",
     "generations",
     "judgements",
     "report",
+    "comparison",
 )
 KEY_PATTERN = "[0-9a-f]{64}"
 

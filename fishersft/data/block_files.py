@@ -146,6 +146,19 @@ def read_weights(path: Path) -> torch.Tensor:
     return _arrays(path, ("weights",), expected)["weights"]
 
 
+def read_nll(path: Path) -> torch.Tensor:
+    """Reads the tokens' negative log-likelihoods that lie beside Fisher weights: (tokens,), float32, in nats.
+
+    Args:
+        path: as for `read_blocks`.
+
+    Raises:
+        InputError: the file is missing, of another kind, or holds none.
+    """
+    expected = "nll (tokens,) beside the blocks, from an embedding with selection.criterion: fisher-weighted"
+    return _arrays(blocks_file(path), ("nll",), expected)["nll"]
+
+
 def read_spectrum(path: Path) -> torch.Tensor:
     """Reads the spectra that lie beside token blocks that FisherSFT embedded: (tokens,), float32.
 

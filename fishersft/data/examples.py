@@ -59,6 +59,15 @@ class Conversation(_Canonical):
 Example = TextExample | PromptCompletion | Conversation
 
 
+def as_text(example: Example) -> str:
+    """An example as one text, for people and for questions about it."""
+    if isinstance(example, Conversation):
+        return "\n".join(f"{message.role}: {message.content}" for message in example.messages)
+    if isinstance(example, PromptCompletion):
+        return f"{example.prompt}\n→ {example.completion}"
+    return example.text
+
+
 def example_of(row: Row, config: CorpusConfig) -> Example | None:
     """The example that a row holds; None if it is blank: no text where the loss is counted.
 

@@ -23,7 +23,7 @@ from fishersft.reporting.text import count, interval, number, one_line
 
 # The palette of Okabe and Ito (2008), told apart with any colour vision; grey is for what was not selected
 # (the pool, the base model). Dashes carry the same difference for print in black and white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 NEUTRAL = "#767676"
 
@@ -47,7 +47,7 @@ _STYLE_LOCK = threading.RLock()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Our style alone, whatever the user's matplotlibrc; locked, because matplotlib keeps it per process."""
     with _STYLE_LOCK, matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -60,10 +60,10 @@ def method_colors(report: RunReport) -> dict[str, str]:
     named = [facts.method for facts in report.likelihoods]
     named += [name for item in report.win_rates for name in (item.method, item.other)]
     colors = dict.fromkeys(named, NEUTRAL)
-    return colors | {method: _COLORS[i % len(_COLORS)] for i, method in enumerate(_selected(report))}
+    return colors | {method: PALETTE[i % len(PALETTE)] for i, method in enumerate(_selected(report))}
 
 
-@_style()
+@figure_style()
 def gain_by_sentences(report: RunReport) -> Figure:
     """Cumulative information gain against the number of sentences chosen."""
     figure, axes = _canvas("Information gained, sentence by sentence", "sentences chosen")
@@ -74,7 +74,7 @@ def gain_by_sentences(report: RunReport) -> Figure:
     return _finish_curves(figure, axes, "information gain (nats)", from_zero=True)
 
 
-@_style()
+@figure_style()
 def gain_by_tokens(report: RunReport) -> Figure:
     """Cumulative information gain against the number of loss tokens chosen."""
     figure, axes = _canvas("Information gained, token by token", "loss tokens chosen")
@@ -85,7 +85,7 @@ def gain_by_tokens(report: RunReport) -> Figure:
     return _finish_curves(figure, axes, "information gain (nats)", from_zero=True)
 
 
-@_style()
+@figure_style()
 def lengths(report: RunReport) -> Figure:
     """How long the chosen sentences are, against the pool: shares in the same bins."""
     figure, axes = _canvas("Lengths of what was chosen, against the pool", "length of a sentence (loss tokens)")
@@ -102,7 +102,7 @@ def lengths(report: RunReport) -> Figure:
     return _finish_curves(figure, axes, f"share of sentences (%)\nin each {width} token{'s' * (width > 1)}")
 
 
-@_style()
+@figure_style()
 def perplexities(report: RunReport) -> Figure:
     """Held-out perplexity of every model with its 95% interval."""
     sentences = max(facts.sentences for facts in report.likelihoods)
@@ -113,7 +113,7 @@ def perplexities(report: RunReport) -> Figure:
     colors = method_colors(report)
     dots = [
         (
-            f"{_wrapped(facts.method)}\n{interval(facts.perplexity, 1)}",
+            f"{wrapped(facts.method)}\n{interval(facts.perplexity, 1)}",
             facts.perplexity,
             colors[facts.method],
             "o",
@@ -123,7 +123,7 @@ def perplexities(report: RunReport) -> Figure:
     return _finish_dots(figure, axes, dots)
 
 
-@_style()
+@figure_style()
 def win_rates(report: RunReport) -> Figure:
     """Win rates before the judge and how often it took the completion shown first, with 95% intervals."""
     figure, axes = _canvas(
@@ -133,16 +133,16 @@ def win_rates(report: RunReport) -> Figure:
     colors = method_colors(report)
     dots = []
     for item in report.win_rates:
-        pair = _wrapped(f"{item.method} wins against {item.other}")
+        pair = wrapped(f"{item.method} wins against {item.other}")
         dots.append((f"{pair}\n{interval(item.rate)}", item.rate, colors[item.method], "o"))
-        bias = _wrapped("first shown is chosen")
+        bias = wrapped("first shown is chosen")
         dots.append((f"{bias}\n{interval(item.first_chosen)}", item.first_chosen, NEUTRAL, "D"))
     axes.axvline(0.5, color="black", linewidth=1)
     axes.set_xlim(-0.03, 1.03)
     return _finish_dots(figure, axes, dots)
 
 
-@_style()
+@figure_style()
 def training_losses(report: RunReport) -> Figure:
     """Training loss against optimiser steps of every fine-tuning run."""
     figure, axes = _canvas("Training loss", "optimiser steps")
@@ -230,7 +230,7 @@ def plots(report: RunReport) -> list[Plot]:
 def svg(figure: Figure) -> bytes:
     """The figure as an SVG file: letters as shapes, no date, no names, the same bytes each time."""
     buffer = io.BytesIO()
-    with _style():
+    with figure_style():
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
@@ -245,7 +245,8 @@ def _line(report: RunReport, method: str) -> dict[str, Any]:
     return {"color": method_colors(report)[method], "linestyle": dashes, "linewidth": 2}
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
+    """A name as a label of at most three lines."""
     return textwrap.fill(one_line(name), width=22, max_lines=3, placeholder=" …")
 
 

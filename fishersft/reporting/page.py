@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-from importlib import resources
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fishersft.reporting import sheets
 from fishersft.reporting.figures import NEUTRAL, method_colors, plots, svg
@@ -20,9 +19,8 @@ def render_html(report: RunReport) -> str:
     Every text of the corpus, the models and the configuration is escaped and its control characters shown;
     the page forbids scripts and requests by its Content-Security-Policy, and embeds its figures as images.
     """
-    template = resources.files("fishersft.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     config = report.model_dump(mode="json")["config"]
-    return _environment().from_string(template).render(
+    return page_environment().get_template("report.html.j2").render(
         report=report,
         sheets=sheets,
         colors={"pool": NEUTRAL, **method_colors(report)},
@@ -31,8 +29,10 @@ def render_html(report: RunReport) -> str:
     )  # fmt: skip
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of pages: all that they print is escaped and made visible."""
     environment = Environment(
+        loader=PackageLoader("fishersft.reporting", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -44,11 +44,15 @@ def _environment() -> Environment:
     return environment
 
 
+def image_source(drawing: bytes) -> str:
+    """An SVG file as the source of an image: inlined, the ids inside two drawings would meet in one page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")
+
+
 def _figures(report: RunReport) -> list[dict[str, str]]:
-    """Images, not inline SVG: the ids inside two inlined drawings would meet in one page."""
     return [
         {
-            "source": "data:image/svg+xml;base64," + base64.b64encode(svg(plot.draw(report))).decode("ascii"),
+            "source": image_source(svg(plot.draw(report))),
             "alt": plot.alt(report),
             "reading": plot.reading,
         }

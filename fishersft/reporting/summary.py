@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fishersft.errors import InputError
 
 
-class _Facts(BaseModel):
+class Facts(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")  # a diverged run's figures survive being written
 
 
-class Interval(_Facts):
+class Interval(Facts):
     """A figure with its 95% interval."""
 
     value: float
@@ -22,7 +22,7 @@ class Interval(_Facts):
     high: float
 
 
-class CorpusFacts(_Facts):
+class CorpusFacts(Facts):
     """How the rows of the corpus were used; all are counts of rows."""
 
     sources: list[str]
@@ -37,7 +37,7 @@ class CorpusFacts(_Facts):
     without_loss: int
 
 
-class SelectionFacts(_Facts):
+class SelectionFacts(Facts):
     """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens.
 
     `certificate` is a sentence that says how near to the best possible it is, or why that is not proven; `settings`
@@ -53,7 +53,7 @@ class SelectionFacts(_Facts):
     settings: dict[str, str] = {}
 
 
-class ChosenRow(_Facts):
+class ChosenRow(Facts):
     """A chosen example, as shown to people; `text` is hostile input and may be cut."""
 
     rank: int
@@ -64,7 +64,7 @@ class ChosenRow(_Facts):
     text: str
 
 
-class TrainingFacts(_Facts):
+class TrainingFacts(Facts):
     """One fine-tuning run; `losses` holds (step, training loss in nats per token)."""
 
     method: str
@@ -76,7 +76,7 @@ class TrainingFacts(_Facts):
     losses: list[tuple[int, float]]
 
 
-class LikelihoodFacts(_Facts):
+class LikelihoodFacts(Facts):
     """A model on the held-out sentences; the interval is a bootstrap over sentences."""
 
     method: str
@@ -86,7 +86,7 @@ class LikelihoodFacts(_Facts):
     worst_decile_nats: float
 
 
-class Comparison(_Facts):
+class Comparison(Facts):
     """Method against other on the same held-out sentences: the ratio of perplexities, under 1 if method is better."""
 
     method: str
@@ -95,7 +95,7 @@ class Comparison(_Facts):
     verdict: str
 
 
-class WinRate(_Facts):
+class WinRate(Facts):
     """Method against other before the judge, both orders each; a tie (orders disagree) counts one half.
 
     `identical` counts the pairs whose two texts were the same: they are not judged and not in `prompts`.
@@ -113,14 +113,14 @@ class WinRate(_Facts):
     verdict: str
 
 
-class Completion(_Facts):
+class Completion(Facts):
     """A held-out prompt and what each model made of it, by method."""
 
     prompt: str
     completions: dict[str, str]
 
 
-class StepCost(_Facts):
+class StepCost(Facts):
     """What a step cost when it was computed; `tokens` is None where none are processed."""
 
     step: str
@@ -129,7 +129,7 @@ class StepCost(_Facts):
     seconds: float
 
 
-class StoreUse(_Facts):
+class StoreUse(Facts):
     """How many artifacts of a kind a run found in the store and made; what those found had cost is `seconds_saved`."""
 
     kind: str
@@ -139,7 +139,7 @@ class StoreUse(_Facts):
     seconds_saved: float
 
 
-class Growth(_Facts):
+class Growth(Facts):
     """How the pool differs from that of the last run of the same name, which started at `since`."""
 
     since: str
@@ -153,14 +153,14 @@ class Growth(_Facts):
     tokens_reused: int
 
 
-class ThisRun(_Facts):
+class ThisRun(Facts):
     """What holds of one run only, not of the artifacts that it ends with: it is added when a report is published."""
 
     uses: list[StoreUse]
     growth: Growth | None
 
 
-class RunReport(_Facts):
+class RunReport(Facts):
     """Everything the report shows."""
 
     name: str

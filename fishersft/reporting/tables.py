@@ -24,6 +24,17 @@ def summary_table(report: RunReport) -> Table:
     return table
 
 
+def sheet_table(sheet: sheets.Sheet) -> Table:
+    """A table for the terminal, under its title."""
+    table = Table(title=Text(sheet.title))
+    for column in sheet.columns:
+        words = column == sheet.columns[0] or column in sheet.words
+        table.add_column(Text(column), justify="left" if words else "right")
+    for row in sheet.rows:
+        table.add_row(*(Text(one_line(cell)) for cell in (row.heading, *row.cells)))
+    return table
+
+
 def summary_markdown(report: RunReport) -> str:
     """The headline, the warnings, the key numbers, the comparisons, what the run did and its costs, as Markdown."""
     parts = [f"# {markdown(report.name)}", f"**{markdown(report.headline)}**"]
@@ -42,7 +53,7 @@ def summary_markdown(report: RunReport) -> str:
     ):
         sheet = make(report)
         if sheet.rows:
-            parts += [f"## {sheet.title}", _markdown_table(sheet)]
+            parts += [f"## {sheet.title}", markdown_table(sheet)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -63,11 +74,16 @@ def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
 
 def store_rows(report: RunReport) -> list[dict[str, Any]]:
     """What the run found in the store and what it made, a dict a kind, for a Prefect table artifact."""
-    sheet = sheets.store_use(report)
+    return sheet_rows(sheets.store_use(report))
+
+
+def sheet_rows(sheet: sheets.Sheet) -> list[dict[str, Any]]:
+    """A table, a dict a row, for a Prefect table artifact."""
     return [dict(zip(sheet.columns, (row.heading, *row.cells), strict=True)) for row in sheet.rows]
 
 
-def _markdown_table(sheet: sheets.Sheet) -> str:
+def markdown_table(sheet: sheets.Sheet) -> str:
+    """A table as Markdown, whatever its cells hold."""
     others = sheet.columns[1:]
     lines = [sheet.columns, (":---", *(":---" if column in sheet.words else "---:" for column in others))]
     rows = [*sheet.rows, *([sheet.total] if sheet.total else [])]

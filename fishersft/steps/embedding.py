@@ -42,9 +42,9 @@ THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
-    Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda; where the config's
-    criterion is "fisher-weighted", of the weighted blocks, and with the tokens' Fisher weights and negative
-    log-likelihoods. Its facts count sentences, loss tokens, truncated sentences and sentences without a loss position.
+    Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda, and where the
+    config's criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods. Its facts count
+    sentences, loss tokens, truncated sentences and sentences without a loss position.
     `on_progress` is called with (loss tokens done, in all). Threads may embed shards at once: on every device one
     computes, while others read, tokenise or upload.
     """
@@ -149,11 +149,10 @@ class _Writing:
             energy = torch.stack([whole.square().sum(1), (whole - values @ self._basis.T).square().sum(1)], dim=1)
             self.energies.append(torch.stack([of.sum(0) for of in energy.split(window.blocks.lengths.tolist())]))
         rows = self._writer.as_stored(values)
-        stored, columns = TokenBlocks(rows, window.blocks.offsets), {}
+        columns = {SPECTRUM: squared_singular_values(TokenBlocks(rows, window.blocks.offsets))}
         if window.scores is not None:
-            columns = {"weights": window.scores.fisher_weights, "nll": window.scores.nll}
-            stored = stored.weighted(columns["weights"])
-        self._writer.write(rows, **columns, **{SPECTRUM: squared_singular_values(stored)})
+            columns |= {"weights": window.scores.fisher_weights, "nll": window.scores.nll}
+        self._writer.write(rows, **columns)
         self._done += len(window.blocks)
 
     def _check_finite(self, blocks: TokenBlocks) -> None:

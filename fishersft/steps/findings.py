@@ -48,12 +48,10 @@ def compare_likelihoods(
 
 def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
     """How often the judge preferred a method's completions; a preference that turns with the order is a tie."""
-    from fishersft.models.judging import verdicts
-
     columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
     differ = ~np.array(columns["identical"])
     margins, swapped = np.array(columns["margin"])[differ], np.array(columns["swapped_margin"])[differ]
-    scores = verdicts(margins, swapped)
+    scores = scores_of(store, judgements)[differ]
     rate = _share(scores)
     # How often the first text was named, a pair at a time: its two answers are not independent. 0 is undecided.
     first = _share((2 - np.sign(margins) - np.sign(swapped)) / 4)
@@ -77,6 +75,15 @@ def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
         identical=int((~differ).sum()),
         verdict=verdict,
     )
+
+
+def scores_of(store: Store, judgements: str) -> np.ndarray:
+    """A judge's verdicts on a method's completions: (prompts,), 1 win, 0 loss, 0.5 tie, NaN where both are the same."""
+    from fishersft.models.judging import verdicts
+
+    columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
+    scores = verdicts(np.array(columns["margin"]), np.array(columns["swapped_margin"]))
+    return np.where(columns["identical"], np.nan, scores)
 
 
 def judge_warning(rates: list[WinRate]) -> str | None:

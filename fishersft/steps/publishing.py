@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fishersft.config import CurateConfig
+from fishersft.config_compare import CompareConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
 from fishersft.data.faults import clear_storage_errors
@@ -56,6 +57,11 @@ def publish_model_and_report(store: Store, config: CurateConfig, trained: str, r
     with clear_storage_errors("the report"), tempfile.TemporaryDirectory() as scratch:
         write_report(load_report(store, report).model_copy(update={"this_run": this_run}), Path(scratch))
         put_folder(Path(scratch), output_folder(config, "report"))
+
+
+def publish_comparison(store: Store, config: CompareConfig, comparison: str) -> None:
+    """Writes the comparison's page, tables and data to `comparison/` in the config's output."""
+    put_folder(store.fetch("comparison", comparison), output_folder(config, "comparison"))
 
 
 def output_folder(config: CurateConfig, name: str) -> str:

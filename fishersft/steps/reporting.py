@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.examples import Example, as_text
 from fishersft.data.locations import display_name
 from fishersft.data.manifest import Manifest
 from fishersft.data.store import Draft, Store
@@ -86,7 +86,6 @@ def method_of(config: CurateConfig) -> str:
 
 def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
     """Writes the report of a run: an artifact of kind "report" with index.html, report.json and figures."""
-    shown_config = _shown_config(config)
 
     def write(draft: Draft) -> None:
         from fishersft.reporting.write import write_report
@@ -99,7 +98,7 @@ def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
         store,
         "report",
         REPORT_VERSION,
-        {"config": shown_config, "versions": _versions()},
+        {"config": shown_config(config), "versions": library_versions()},
         asdict(keys),
         write,
         keys.artifacts(),
@@ -153,8 +152,8 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         costs=_costs(store, keys),
         headline=_headline(comparisons[0]),
         warnings=[*_selection_warnings(store, config, keys, selected), *_warnings(comparisons[0], rates)],
-        config=_shown_config(config),
-        versions=_versions(),
+        config=shown_config(config),
+        versions=library_versions(),
     )
 
 
@@ -252,18 +251,10 @@ def _chosen(index: CorpusIndex, picks: SavedSelection, examples: Sequence[Exampl
                 tokens=picks.tokens[place],
                 source=source,
                 row=number,
-                text=_cut(_shown(example)),
+                text=_cut(as_text(example)),
             )
         )
     return rows
-
-
-def _shown(example: Example) -> str:
-    if isinstance(example, Conversation):
-        return "\n".join(f"{message.role}: {message.content}" for message in example.messages)
-    if isinstance(example, PromptCompletion):
-        return f"{example.prompt}\n→ {example.completion}"
-    return example.text
 
 
 def _cut(text: str) -> str:
@@ -329,7 +320,7 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
     return costs
 
 
-def _shown_config(config: CurateConfig) -> dict[str, object]:
+def shown_config(config: CurateConfig) -> dict[str, object]:
     """The settings, without credentials that a URL may carry."""
     shown = config.model_dump(mode="json")
     shown["store"] = display_name(config.store)
@@ -344,5 +335,6 @@ def _shown_paths(corpus: CorpusConfig) -> str | list[str]:
     return display_name(corpus.path) if isinstance(corpus.path, str) else [display_name(path) for path in corpus.path]
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """The versions of what a run's figures hang on."""
     return {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}}

@@ -75,12 +75,12 @@ def select_informative(
         if aim is not None:
             facts |= variance_facts(selection, aim, earlier.blocks)
             columns |= {
-                "gain": _gains(blocks, selection.indices, selection.regularization, earlier),
+                "gain": gains_of(blocks, selection.indices, selection.regularization, earlier),
                 "variance_reduction": selection.gains,
             }
         return columns, facts
 
-    return _save_selection(
+    return save_selection(
         store, config, corpus, embeddings, SELECTION_VERSION, _params(settings), {"target": list(target)}, pick
     )
 
@@ -98,7 +98,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
         drawn = baselines.uniform(blocks.lengths.numpy()[others], tokens, budget_unit="tokens", seed=config.seed)
         indices = others[drawn]
         lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
-        return {"index": indices, "gain": _gains(blocks, indices, lam, earlier)}, {}
+        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier)}, {}
 
     params: dict[str, Any] = {
         "method": "uniform",
@@ -111,7 +111,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
         params["regularization_unit"] = settings.regularization_unit
     if settings.extends is not None:
         params["extends"] = settings.extends
-    return _save_selection(store, config, corpus, embeddings, UNIFORM_VERSION, params, {}, pick)
+    return save_selection(store, config, corpus, embeddings, UNIFORM_VERSION, params, {}, pick)
 
 
 def _params(settings: SelectionConfig) -> dict[str, Any]:
@@ -120,7 +120,8 @@ def _params(settings: SelectionConfig) -> dict[str, Any]:
     return settings.model_dump(exclude=aside)
 
 
-def _gains(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
+def gains_of(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
+    """What each pick adds to those before it, whoever chose them: (n,), nats."""
     start = start_factor(blocks.dim, regularization, earlier.blocks, None)
     return information_gains_along(blocks, indices, regularization, start)
 
@@ -148,7 +149,10 @@ def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) ->
 
 
 def _first_gains(store: Store, embeddings: Sequence[str], blocks: Blocks, settings: SelectionConfig) -> np.ndarray:
-    """No less than what each block gains by itself, from the spectra that lie beside the blocks."""
+    """No less than what each block gains by itself, from the spectra that lie beside the blocks.
+
+    Those are of blocks without weights; as no Fisher weight is over 1, they bound weighted blocks' gains too.
+    """
     lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
     found = []
     for key in embeddings:
@@ -157,7 +161,7 @@ def _first_gains(store: Store, embeddings: Sequence[str], blocks: Blocks, settin
     return np.concatenate(found)
 
 
-def _save_selection(
+def save_selection(
     store: Store,
     config: CurateConfig,
     corpus: str,
@@ -166,8 +170,16 @@ def _save_selection(
     params: dict[str, Any],
     further_inputs: dict[str, Any],
     pick: Callable[[Blocks, Earlier, Path], tuple[dict[str, np.ndarray], dict[str, Any]]],
+    sources: Sequence[str] = (),
 ) -> Outcome:
-    """Saves what `pick` gives: columns of which `index` is the pick's place in the pool, and facts."""
+    """Saves what `pick` gives: columns of which `index` is the pick's place in the pool, and facts.
+
+    Args:
+        version: of what chooses.
+        params: all settings that change the picks.
+        further_inputs: digests of what else is read, of which `sources` names the artifacts.
+        pick: given the pool, what is known already, and a file for a checkpoint.
+    """
     index = load_index(store, corpus)
     shards = index.shards
     assert len(shards) == len(embeddings), "one embeddings artifact a shard"
@@ -204,7 +216,7 @@ def _save_selection(
 
     inputs = {"shards": shards, "embeddings": list(embeddings), **further_inputs}
     read = [*embeddings, *further_inputs.get("target", ())]
-    sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in read)]
+    sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in read), *sources]
     if config.selection.extends is not None:
         inputs["held_out"] = index.held_out  # which earlier picks are still in the corpus hangs on it too
         sources.append(f"selection/{config.selection.extends}")

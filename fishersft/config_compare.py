@@ -1,0 +1,143 @@
+"""The configuration of a comparison: a curation run's settings, and which methods, budgets and seeds to compare."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from fishersft.config import CorpusConfig, CurateConfig
+from fishersft.config import _field as described
+from fishersft.config import _Section as Section
+
+Method = Literal[
+    "information",
+    "fisher-weighted",
+    "v-optimal",
+    "longest",
+    "perplexity-low",
+    "perplexity-middle",
+    "perplexity-high",
+    "ask-llm",
+    "sentence-design",
+    "density",
+    "clustering",
+    "facility-location",
+]
+CRITERIA = ("information", "fisher-weighted", "v-optimal")  # the methods that are criteria of `selection`
+NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
+DRAWN = ("density", "clustering")  # another seed, another choice
+_LABELS = {"information": "D-optimal", "fisher-weighted": "Fisher-weighted", "v-optimal": "V-optimal"}
+
+
+class MethodConfig(Section):
+    """One way to choose, to be compared with a uniform choice."""
+
+    method: Method = described(..., 0, "Method", "A criterion of this project, or another way to choose.")
+    label: str | None = described(
+        None, 1, "Label", "What it is called in the tables, where a method is compared with itself; empty: its name."
+    )
+    regularization: float | None = described(
+        None, 2, "Regularization", "lambda of this method; empty: selection.regularization.", gt=0, allow_inf_nan=False
+    )
+    regularization_unit: Literal["absolute", "mean token energy"] | None = described(
+        None, 3, "Regularization in", "Empty: selection.regularization_unit."
+    )
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.label or _LABELS.get(self.method, self.method)
+
+
+def _spelt_out(method: Any) -> Any:
+    """A method's name alone stands for the method with its defaults."""
+    return {"method": method} if method in get_args(Method) else method
+
+
+class CompareConfig(CurateConfig):
+    """Methods against a uniform choice, at equal sentences and at equal tokens and steps, over budgets and seeds."""
+
+    methods: list[Annotated[MethodConfig, BeforeValidator(_spelt_out)]] = described(
+        [MethodConfig(method="information")],
+        11,
+        "Methods",
+        "What is compared with a uniform choice; the uniform choice itself is always there.",
+        min_length=1,
+    )
+    budgets: list[Annotated[int, Field(ge=1)]] = described(
+        [2000, 4000],
+        12,
+        "Budgets",
+        "How much each method chooses, in what selection.budget_unit counts; selection.budget has no meaning here.",
+        min_length=1,
+    )
+    repeats: int = described(
+        3,
+        13,
+        "Repeats",
+        "Trainings of each choice, and uniform draws, with seeds from `seed` on. Under 3 says little of their luck.",
+        ge=1,
+    )
+    target: CorpusConfig | None = described(
+        None,
+        14,
+        "Target",
+        "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. Empty: the "
+        "pool itself.",
+    )
+    price_per_hour: float | None = described(
+        None, 15, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _methods_stand_for_themselves(self) -> CompareConfig:
+        names = [method.name for method in self.methods]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"methods names {doubled!r} twice; give them labels that differ")
+        if "uniform" in names:
+            raise ValueError("no method may be called uniform: that is what all are compared with")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError("budgets names one twice; name each once")
+        chosen = self.selection
+        if chosen.criterion != "information" or chosen.target is not None or chosen.extends is not None:
+            raise ValueError(
+                "selection.criterion, selection.target and selection.extends have no meaning in a comparison; name the "
+                "criteria in `methods` and the target in `target`"
+            )
+        return self
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the trainings and draws."""
+        return [self.seed + number for number in range(self.repeats)]
+
+    def embedded(self) -> CurateConfig:
+        """The settings to embed the pool with once, for all methods."""
+        with_scores = any(method.method in NEED_SCORES for method in self.methods)
+        return self._with_selection(criterion="fisher-weighted" if with_scores else "information")
+
+    def choosing(self, method: MethodConfig, budget: int) -> CurateConfig:
+        """The settings under which a method that is a criterion chooses."""
+        return self._with_selection(
+            criterion=method.method,
+            budget=budget,
+            target=self.target,
+            regularization=method.regularization or self.selection.regularization,
+            regularization_unit=method.regularization_unit or self.selection.regularization_unit,
+        )
+
+    def aiming(self) -> CurateConfig:
+        """The settings under which the target is read and embedded."""
+        return self._with_selection(criterion="v-optimal", target=self.target)
+
+    def steps_an_epoch(self, tokens: int) -> int:
+        """Optimiser steps that so many tokens fill: what is equal in tokens takes equal steps."""
+        return max(1, round(tokens / self.finetune.batch_tokens))
+
+    def seeded(self, seed: int) -> CurateConfig:
+        """The settings of a draw or a training with another seed; the corpus and its held-out part stay."""
+        return self.model_copy(update={"seed": seed})
+
+    def _with_selection(self, **changes: Any) -> CurateConfig:
+        return self.model_copy(update={"selection": self.selection.model_copy(update=changes)})

@@ -1,0 +1,129 @@
+"""What a comparison found, as data: its page, its tables and `comparison.json` are all made from this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from fishersft.errors import InputError
+from fishersft.reporting.summary import Facts, Interval
+
+SURE = 0.05  # a corrected p-value below this counts as shown
+Basis = Literal["tokens and steps", "sentences"]
+
+
+class Arm(Facts):
+    """A way to choose at one budget: what was chosen, and how its models did, the mean over seeds.
+
+    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
+    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together;
+    `money` is what they cost, judging included, None where no price is known.
+    """
+
+    method: str
+    budget: int
+    seeds: int
+    sentences: float
+    tokens: float
+    steps: float
+    mean: float
+    worst_tenth: float
+    worst: float
+    seconds_selecting: float
+    seconds_training: float
+    seconds_judging: float
+    money: float | None
+
+
+class Versus(Facts):
+    """A method against a uniform choice that is equal in `basis`; differences in nats a token, under 0 it is better.
+
+    `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis
+    (Holm). `win_rate` is the judge's, with its own p-value; None where the texts were all the same.
+    """
+
+    method: str
+    budget: int
+    basis: Basis
+    sentences: float
+    other_sentences: float
+    tokens: float
+    other_tokens: float
+    steps: float
+    other_steps: float
+    mean: Interval
+    p: float
+    p_corrected: float
+    worst_tenth: Interval
+    worst: Interval
+    win_rate: Interval | None
+    win_p: float | None
+
+    @property
+    def verdict(self) -> str:
+        """Better, worse, or not shown to differ, in words."""
+        if self.p_corrected >= SURE:
+            return "no difference was shown"
+        return "better" if self.mean.value < 0 else "worse"
+
+
+class Comparison(Facts):
+    """Everything that a comparison's page shows."""
+
+    name: str
+    unit: Literal["sentences", "tokens"]
+    seeds: int
+    held_out: int
+    base: Arm
+    arms: list[Arm]
+    versus: list[Versus]
+    warnings: list[str]
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def headline(self) -> str:
+        """The verdict at equal tokens and steps, in one sentence."""
+        fair = [item for item in self.versus if item.basis == "tokens and steps"]
+        told = [self._told(item) for item in fair if item.p_corrected < SURE]
+        if not told:
+            return (
+                f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at equal "
+                "tokens and steps."
+            )
+        left = len(fair) - len(told)
+        rest = (
+            ""
+            if not left
+            else f"; of the other {left} no difference was shown"
+            if left > 1
+            else ("; of the other no difference was shown")
+        )
+        return f"At equal tokens and steps, beside a uniform choice: {'; '.join(told)}{rest}."
+
+    def _told(self, item: Versus) -> str:
+        difference = f"{abs(item.mean.value):.3f} nats a token, p {item.p_corrected:.2g} corrected"
+        return f"{item.method} of {item.budget:,} {self.unit} is {item.verdict} ({difference})"
+
+
+def _listed(items: list[Versus]) -> str:
+    names = list(dict.fromkeys(item.method for item in items))
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Reads a `comparison.json`.
+
+    Raises:
+        InputError: the file is missing, or is not a comparison of this version.
+    """
+    try:
+        return Comparison.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; name the comparison.json of a comparison") from error
+    except ValidationError as error:
+        raise InputError(
+            f"{path}: not a comparison of this version of FisherSFT: {error.error_count()} faults"
+        ) from error

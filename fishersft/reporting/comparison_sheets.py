@@ -1,0 +1,116 @@
+"""The tables of a comparison as text, the same for its page, the terminal, Markdown, CSV and Prefect's UI."""
+
+from __future__ import annotations
+
+from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
+from fishersft.reporting.sheets import Row, Sheet
+from fishersft.reporting.text import count, interval, number
+
+_LABELS: dict[Basis, str] = {"tokens and steps": "At equal tokens and steps", "sentences": "At equal sentences"}
+
+
+def versus(comparison: Comparison, basis: Basis) -> Sheet:
+    """Every method at every budget against a uniform choice that is equal in `basis`."""
+    rows = [Row((item.method,), _cells(item)) for item in comparison.versus if item.basis == basis]
+    columns = (
+        "Method",
+        f"Budget, {comparison.unit}",
+        "Sentences, and uniform's",
+        "Tokens, and uniform's",
+        "Steps, and uniform's",
+        "Mean, nats a token [interval]",
+        "p, corrected",
+        "Worst tenth [interval]",
+        "Worst sentence [interval]",
+        "Win rate [interval]",
+        "Its p",
+        "Verdict on the mean",
+    )
+    return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
+
+
+def verdicts(comparison: Comparison, basis: Basis) -> Sheet:
+    """What `versus` says, in the few columns that a terminal has room for."""
+    rows = [
+        Row(
+            (item.method,),
+            (
+                count(item.budget),
+                interval(item.mean, 3),
+                _p(item.p_corrected),
+                interval(item.worst_tenth, 3),
+                interval(item.win_rate),
+                item.verdict,
+            ),
+        )
+        for item in comparison.versus
+        if item.basis == basis
+    ]
+    columns = ("Method", comparison.unit, "Mean, nats a token", "p", "Worst tenth", "Win rate", "Verdict")
+    return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
+
+
+def arms(comparison: Comparison) -> Sheet:
+    """What every way to choose came to by itself, the mean over seeds."""
+    money = any(arm.money is not None for arm in comparison.arms)
+    rows = [Row((arm.method,), _arm_cells(arm, money)) for arm in (comparison.base, *comparison.arms)]
+    columns = (
+        "Choice",
+        f"Budget, {comparison.unit}",
+        "Seeds",
+        "Sentences",
+        "Tokens an epoch",
+        "Steps",
+        "Mean, nats a token",
+        "Worst tenth",
+        "Worst sentence",
+        "Seconds to select",
+        "to train",
+        "to judge",
+        *(["Money"] if money else []),
+    )
+    return Sheet("Every choice by itself", columns, rows)
+
+
+def _cells(item: Versus) -> tuple[str, ...]:
+    return (
+        count(item.budget),
+        _both(item.sentences, item.other_sentences),
+        _both(item.tokens, item.other_tokens),
+        _both(item.steps, item.other_steps),
+        interval(item.mean, 3),
+        _p(item.p_corrected),
+        interval(item.worst_tenth, 3),
+        interval(item.worst, 3),
+        interval(item.win_rate),
+        _p(item.win_p),
+        item.verdict,
+    )
+
+
+def _arm_cells(arm: Arm, money: bool) -> tuple[str, ...]:
+    trained = arm.steps > 0
+    return (
+        count(arm.budget if trained else None),
+        count(arm.seeds if trained else None),
+        number(arm.sentences if trained else None, 0),
+        number(arm.tokens if trained else None, 0),
+        number(arm.steps if trained else None, 0),
+        number(arm.mean, 3),
+        number(arm.worst_tenth, 3),
+        number(arm.worst, 3),
+        number(arm.seconds_selecting, 1),
+        number(arm.seconds_training, 1),
+        number(arm.seconds_judging, 1),
+        *([number(arm.money, 2)] if money else []),
+    )
+
+
+def _both(mine: float, other: float) -> str:
+    return f"{number(mine, 0)}, {number(other, 0)}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "\u2013"
+    return "< 0.001" if value < 0.001 else number(value, 3)

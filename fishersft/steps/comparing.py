@@ -1,0 +1,248 @@
+"""The page of a comparison, as an artifact: every figure is read back from the other artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fishersft.config_compare import CompareConfig
+from fishersft.data.store import Draft, Store
+from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
+from fishersft.numerics.intervals import Estimate
+from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus, read_comparison
+from fishersft.reporting.summary import Interval
+from fishersft.steps.findings import judge_warning, scores_of, win_rate
+from fishersft.steps.outcome import Outcome, find_or_make
+from fishersft.steps.reporting import library_versions, shown_config
+
+COMPARISON_VERSION = 1
+_WORST_SHARE = 0.1
+_FEW_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class TrainedKeys:
+    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes."""
+
+    selection: str
+    trained: str
+    evaluation: str
+    generations: str
+
+
+@dataclass(frozen=True)
+class CellKeys:
+    """One method at one budget with one seed, its two uniform controls, and the judge's verdicts on both pairs."""
+
+    method: str
+    budget: int
+    seed: int
+    chosen: TrainedKeys
+    by_tokens: TrainedKeys
+    by_sentences: TrainedKeys
+    judged_by_tokens: str
+    judged_by_sentences: str
+
+
+@dataclass(frozen=True)
+class ComparisonKeys:
+    """The keys of all artifacts of a comparison; `base` is the evaluation of the model before training."""
+
+    corpus: str
+    base: str
+    cells: list[CellKeys]
+
+    def artifacts(self) -> list[str]:
+        """All of them as "kind/key", each once."""
+        names = [f"corpus/{self.corpus}", f"evaluation/{self.base}"]
+        for cell in self.cells:
+            for trained in (cell.chosen, cell.by_tokens, cell.by_sentences):
+                kinds = ("selection", "fine-tuned-model", "evaluation", "generations")
+                names += [
+                    f"{kind}/{getattr(trained, of.name)}" for kind, of in zip(kinds, fields(trained), strict=True)
+                ]
+            names += [f"judgements/{cell.judged_by_tokens}", f"judgements/{cell.judged_by_sentences}"]
+        return list(dict.fromkeys(names))
+
+
+def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
+    """Writes the page of a comparison: an artifact of kind "comparison" with its data, tables and figure."""
+
+    def write(draft: Draft) -> None:
+        from fishersft.reporting.comparison_page import write_comparison
+
+        comparison = build_comparison(store, config, keys)
+        write_comparison(comparison, draft.folder)
+        draft.facts.update(headline=comparison.headline, warnings=comparison.warnings)
+
+    params = {"config": shown_config(config), "versions": library_versions()}
+    return find_or_make(store, "comparison", COMPARISON_VERSION, params, asdict(keys), write, keys.artifacts())
+
+
+def load_comparison(store: Store, comparison: str) -> Comparison:
+    """What the comparison artifact of that key says."""
+    return read_comparison(store.fetch("comparison", comparison) / "comparison.json")
+
+
+def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Comparison:
+    """What a comparison found, from its artifacts."""
+    groups: dict[tuple[str, int], list[CellKeys]] = {}
+    for cell in keys.cells:
+        groups.setdefault((cell.method, cell.budget), []).append(cell)
+    base_nll, tokens = _nll(store, [keys.base])
+    return Comparison(
+        name=config.name,
+        unit=config.selection.budget_unit,
+        seeds=len(config.seeds),
+        held_out=len(tokens),
+        base=_arm("base model", 0, base_nll, tokens, seeds=1),
+        arms=_arms(store, config, groups),
+        versus=[
+            *_corrected([_versus(store, cells, "tokens and steps") for cells in groups.values()]),
+            *_corrected([_versus(store, cells, "sentences") for cells in groups.values()]),
+        ],
+        warnings=_warnings(store, config, keys),
+        config=shown_config(config),
+        versions=library_versions(),
+    )
+
+
+def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], list[CellKeys]]) -> list[Arm]:
+    """The uniform choice of every budget, and each method."""
+    arms = []
+    for budget in config.budgets:
+        of_budget = {method: cells for (method, of), cells in groups.items() if of == budget}
+        by_budget = "by_tokens" if config.selection.budget_unit == "tokens" else "by_sentences"
+        first = next(iter(of_budget.values()))
+        arms.append(_measured(store, config, "uniform", budget, [getattr(cell, by_budget) for cell in first], []))
+        for method, cells in of_budget.items():
+            judged = [key for cell in cells for key in (cell.judged_by_tokens, cell.judged_by_sentences)]
+            arms.append(_measured(store, config, method, budget, [cell.chosen for cell in cells], judged))
+    return arms
+
+
+def _measured(
+    store: Store, config: CompareConfig, method: str, budget: int, trained: Sequence[TrainedKeys], judged: Sequence[str]
+) -> Arm:
+    nll, tokens = _nll(store, [of.evaluation for of in trained])
+    arm = _arm(method, budget, nll, tokens, seeds=len(trained))
+    selecting, training, judging = (
+        sum(store.get(kind, key).seconds for key in dict.fromkeys(keys))
+        for kind, keys in (
+            ("selection", [of.selection for of in trained]),
+            ("fine-tuned-model", [of.trained for of in trained]),
+            ("judgements", judged),
+        )
+    )
+    money = None
+    if config.price_per_hour is not None:
+        asked = sum(store.get("judgements", key).facts.get("cost") or 0.0 for key in dict.fromkeys(judged))
+        money = (selecting + training + judging) / 3600 * config.price_per_hour + asked
+    return arm.model_copy(
+        update={
+            "sentences": _mean_fact(store, trained, "sentences"),
+            "tokens": _mean_fact(store, trained, "tokens_per_epoch"),
+            "steps": _mean_fact(store, trained, "steps"),
+            "seconds_selecting": selecting,
+            "seconds_training": training,
+            "seconds_judging": judging,
+            "money": money,
+        }
+    )
+
+
+def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: int) -> Arm:
+    per_token = np.sort(nll / tokens, axis=1)
+    worst = max(1, int(_WORST_SHARE * len(tokens)))
+    return Arm(
+        method=method,
+        budget=budget,
+        seeds=seeds,
+        sentences=0,
+        tokens=0,
+        steps=0,
+        mean=float(nll.sum(axis=1).mean() / tokens.sum()),
+        worst_tenth=float(per_token[:, -worst:].mean()),
+        worst=float(per_token[:, -1].mean()),
+        seconds_selecting=0,
+        seconds_training=0,
+        seconds_judging=0,
+        money=None,
+    )
+
+
+def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
+    by_tokens = basis == "tokens and steps"
+    mine = [cell.chosen for cell in cells]
+    others = [cell.by_tokens if by_tokens else cell.by_sentences for cell in cells]
+    nll, tokens = _nll(store, [of.evaluation for of in mine])
+    other, _ = _nll(store, [of.evaluation for of in others])
+    difference = mean_difference(nll, other, tokens)
+    won = _won(store, [cell.judged_by_tokens if by_tokens else cell.judged_by_sentences for cell in cells])
+    return Versus(
+        method=cells[0].method,
+        budget=cells[0].budget,
+        basis=basis,
+        sentences=_mean_fact(store, mine, "sentences"),
+        other_sentences=_mean_fact(store, others, "sentences"),
+        tokens=_mean_fact(store, mine, "tokens_per_epoch"),
+        other_tokens=_mean_fact(store, others, "tokens_per_epoch"),
+        steps=_mean_fact(store, mine, "steps"),
+        other_steps=_mean_fact(store, others, "steps"),
+        mean=_interval(difference),
+        p=difference.p,
+        p_corrected=difference.p,
+        worst_tenth=_interval(tail_difference(nll, other, tokens, _WORST_SHARE)),
+        worst=_interval(tail_difference(nll, other, tokens, 0.0)),
+        win_rate=None if won is None else _interval(won),
+        win_p=None if won is None else won.p,
+    )
+
+
+def _corrected(versus: list[Versus]) -> list[Versus]:
+    """The same with p-values corrected for how many there are."""
+    p_values = holm([item.p for item in versus])
+    return [item.model_copy(update={"p_corrected": p}) for item, p in zip(versus, p_values, strict=True)]
+
+
+def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
+    """The judge's verdicts over seeds and prompts; None where all pairs were the same text."""
+    scores = np.stack([scores_of(store, key) for key in judgements])
+    return None if np.isnan(scores).all() else win_share(scores)
+
+
+def _nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(seeds, sentences) summed negative log-likelihoods in nats, and (sentences,) loss tokens."""
+    tables = [pq.read_table(store.fetch("evaluation", key) / "nll.parquet") for key in evaluations]
+    return np.stack([table["nll"].to_numpy() for table in tables]), tables[0]["tokens"].to_numpy()
+
+
+def _mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float:
+    return float(np.mean([store.get("fine-tuned-model", of.trained).facts[name] for of in trained]))
+
+
+def _interval(estimate: Estimate | Tested) -> Interval:
+    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[str]:
+    warnings = []
+    if len(config.seeds) < _FEW_SEEDS:
+        warnings.append(
+            f"{len(config.seeds)} seed a method: the intervals say little or nothing of the luck of a training or a "
+            "uniform draw. Set repeats to 3 or more."
+        )
+    chosen = {cell.method: store.get("selection", cell.chosen.selection).facts for cell in keys.cells}
+    covered = [method for method, facts in chosen.items() if facts.get("exhausted")]
+    if covered:
+        warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
+    rates = [
+        win_rate(store, cell.method, "uniform", key)
+        for cell in keys.cells
+        for key in (cell.judged_by_tokens, cell.judged_by_sentences)
+    ]
+    judge = judge_warning(rates)
+    return [*warnings, judge] if judge else warnings

@@ -1,0 +1,134 @@
+"""Compare: methods of choosing against a uniform choice, at equal tokens and steps and at equal sentences."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from fishersft.config_compare import DRAWN, CompareConfig, MethodConfig
+from fishersft.data.runs import recorded_run
+from fishersft.numerics.greedy import BudgetUnit
+from fishersft.steps.comparing import CellKeys, ComparisonKeys, TrainedKeys
+from fishersft.steps.corpus import target_config
+from fishersft.steps.outcome import Outcome, RunResult, open_store
+from tasks import comparison as tasks
+from tasks import curation, embedding
+from tasks.logs import shorten_input_errors
+from tasks.sub_runs import Workers
+from tasks.ui import show_comparison
+
+shorten_input_errors()
+
+
+@flow(name="compare", task_runner=embedding.task_runner(), flow_run_name="compare-{config.name}")
+def compare(config: CompareConfig) -> RunResult:
+    """Chooses by every method at every budget, trains on each choice with every seed, and compares with chance.
+
+    Each training has two uniform controls: one of as many tokens in as many optimiser steps, one of as many
+    sentences. What the store already holds is not done again. The page, tables and data go to the config's output.
+    """
+    curation.check_models(config)
+    workers = embedding.find_workers(config)
+    with recorded_run(open_store(config.store), f"compare-{config.name}") as run:
+        result = _compare(config, workers)
+        run.note(comparison=result.report)
+    show_comparison(config, result)
+    return result
+
+
+def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
+    corpus = curation.read_corpus(config)
+    curation.prepare_model(config)
+    embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
+    towards = _target(config, workers)
+    pool = [outcome.key for outcome in embedded]
+    trainings = _Trainings(
+        config,
+        corpus.key,
+        pool,
+        target=[outcome.key for outcome in towards[1:]] or pool,
+        asked=[outcome.key for outcome in _asked(config, corpus)],
+    )
+    base = curation.measure_likelihood(config, corpus.key, None, "base model")
+    cells = [
+        trainings.cell(method, budget, seed)
+        for budget in config.budgets
+        for method in config.methods
+        for seed in config.seeds
+    ]
+    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, base.key, cells))
+    tasks.publish_comparison(config, page.key)
+    return RunResult(page.key, [corpus, *embedded, *towards, base, *trainings.steps, page])
+
+
+def _target(config: CompareConfig, workers: Workers | None) -> list[Outcome]:
+    """The target's corpus artifact and the embeddings of its shards; nothing where the pool is the target."""
+    if config.target is None:
+        return []
+    aiming = config.aiming()
+    target = curation.read_target(aiming)
+    return [target, *embedding.embed_target(target_config(aiming), workers, target)]
+
+
+def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
+    """What the model says of every sentence, where a method goes by it."""
+    if not any(method.method == "ask-llm" for method in config.methods):
+        return []
+    shards = corpus.facts["shard_keys"]
+    return [tasks.ask_about_shard(config, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)]
+
+
+class _Trainings:
+    """Chooses, trains, measures and judges for every cell; what several cells share is done once."""
+
+    def __init__(self, config: CompareConfig, corpus: str, pool: list[str], target: list[str], asked: list[str]):
+        self._config, self._corpus = config, corpus
+        self._pool, self._target, self._asked = pool, target, asked
+        self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
+        self.steps: list[Outcome] = []
+
+    def cell(self, method: MethodConfig, budget: int, seed: int) -> CellKeys:
+        """A method at a budget with a seed, its two uniform controls, and the judge's verdicts."""
+        unit, own = self._config.selection.budget_unit, f"{method.name}, {budget:,}, seed {seed}"
+        drawn = seed if method.method in DRAWN else self._config.seed
+        chosen = self._did(
+            tasks.select_by(self._config, method, budget, drawn, self._corpus, self._pool, self._target, self._asked)
+        )
+        sizes = {"tokens": chosen.facts["tokens"], "sentences": chosen.facts["sentences"], unit: budget}
+        steps = self._config.steps_an_epoch(sizes["tokens"])
+        trained = self._train(chosen, steps, seed, own)
+        by_tokens = self._control(sizes["tokens"], "tokens", steps, seed)
+        by_sentences = self._control(sizes["sentences"], "sentences", None, seed)
+        return CellKeys(
+            method=method.name,
+            budget=budget,
+            seed=seed,
+            chosen=trained,
+            by_tokens=by_tokens,
+            by_sentences=by_sentences,
+            judged_by_tokens=self._judge(trained, by_tokens, own, "uniform of as many tokens"),
+            judged_by_sentences=self._judge(trained, by_sentences, own, "uniform of as many sentences"),
+        )
+
+    def _control(self, size: int, unit: BudgetUnit, steps: int | None, seed: int) -> TrainedKeys:
+        """A uniform choice of that size; for no `steps` trained in as many an epoch as its own tokens fill."""
+        drawn = self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._pool))
+        steps = steps or self._config.steps_an_epoch(drawn.facts["tokens"])
+        return self._train(drawn, steps, seed, f"uniform, {size:,} {unit}, seed {seed}")
+
+    def _train(self, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
+        key = chosen.key, steps, seed
+        if key not in self._trained:
+            config = self._config.seeded(seed)
+            model = self._did(curation.finetune_on(config, chosen.key, what, steps))
+            likelihood = self._did(curation.measure_likelihood(config, self._corpus, model.key, what))
+            written = self._did(curation.complete_prompts(self._config, self._corpus, model.key, what))
+            self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, written.key)
+        return self._trained[key]
+
+    def _judge(self, one: TrainedKeys, other: TrainedKeys, what: str, against: str) -> str:
+        verdicts = curation.judge_completions(self._config, one.generations, other.generations, what, against)
+        return self._did(verdicts).key
+
+    def _did(self, outcome: Outcome) -> Outcome:
+        self.steps.append(outcome)
+        return outcome

@@ -1,0 +1,103 @@
+"""Comparisons over seeds and sentences at once: what they find, how wide they are, and how often they err."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from fishersft.errors import InputError
+from fishersft.numerics.crossed import holm, mean_difference, tail_difference, win_share
+
+
+def drawn(
+    rng: np.random.Generator, seeds: int, sentences: int, between_seeds: float, effect: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two methods' likelihoods that differ by `effect` nats a token, by the luck of a seed, and by each sentence's."""
+    tokens = rng.integers(5, 40, sentences)
+    base = rng.normal(3, 1, sentences)
+    of_seed = rng.normal(0, between_seeds, (seeds, 1))
+    other = base + rng.normal(0, 0.05, (seeds, sentences))
+    mine = base + effect + of_seed + rng.normal(0, 0.2, sentences) + rng.normal(0, 0.05, (seeds, sentences))
+    return mine * tokens, other * tokens, tokens
+
+
+def test_with_one_seed_and_equal_lengths_it_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 1, 30))
+    found = mean_difference(a, b, np.ones(30, dtype=int))
+    paired = ttest_1samp((a - b)[0], 0)
+    assert found.p == pytest.approx(paired.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(paired.confidence_interval()))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("between_seeds", [0.0, 0.05, 0.5])
+def test_no_difference_is_called_one_no_more_often_than_it_says(seeds: int, between_seeds: float) -> None:
+    rng = np.random.default_rng(1)
+    p = np.array([mean_difference(*drawn(rng, seeds, 60, between_seeds)).p for _ in range(1000)])
+    assert np.mean(p < 0.05) <= 0.07
+    assert np.mean(p < 0.005) <= 0.012
+
+
+def test_a_real_difference_is_found_and_its_interval_holds_it() -> None:
+    rng = np.random.default_rng(2)
+    found = [mean_difference(*drawn(rng, 3, 200, 0.01, effect=-0.1)) for _ in range(200)]
+    assert np.mean([of.p < 0.05 and of.value < 0 for of in found]) > 0.8
+    assert np.mean([of.low <= -0.1 <= of.high for of in found]) > 0.9
+
+
+def test_equal_models_differ_by_nothing_with_p_1() -> None:
+    nll = np.arange(1.0, 13.0).reshape(2, 6)
+    assert mean_difference(nll, nll, np.ones(6, dtype=int)) == (0.0, 0.0, 0.0, 1.0)
+    assert tail_difference(nll, nll, np.ones(6, dtype=int), 0.1) == (0.0, 0.0, 0.0)
+
+
+def test_the_tail_is_each_models_own_worst_sentences() -> None:
+    mine, other = np.array([[1.0, 2.0, 9.0, 3.0]]), np.array([[8.0, 2.0, 1.0, 3.0]])
+    assert tail_difference(mine, other, np.ones(4, dtype=int), 0.0).value == 1.0  # 9 beside 8
+    assert tail_difference(mine, other, np.ones(4, dtype=int), 0.5).value == pytest.approx(6.0 - 5.5)
+    halves = tail_difference(mine, other, np.full(4, 2), 0.0)
+    assert halves.value == 0.5 and halves.low <= 0.5 <= halves.high
+
+
+def test_a_tail_that_is_worse_in_every_draw_excludes_0() -> None:
+    rng = np.random.default_rng(3)
+    other = rng.normal(3, 0.1, (3, 80))
+    found = tail_difference(other + 0.5, other, np.ones(80, dtype=int), 0.1)
+    assert found.low > 0.3 and found.value == pytest.approx(0.5)
+
+
+def test_a_win_share_counts_a_prompt_once_however_many_seeds() -> None:
+    once = win_share(np.array([[1.0, 1.0, 1.0, 0.5, 0.0]]))
+    thrice = win_share(np.repeat([[1.0, 1.0, 1.0, 0.5, 0.0]], 3, axis=0))
+    assert once == thrice
+    assert once.value == pytest.approx(0.7) and once.p == pytest.approx(0.625)  # 3 of 4 that are not ties
+
+
+def test_what_was_not_judged_is_left_out_of_a_win_share() -> None:
+    nan = np.nan
+    assert win_share(np.array([[1.0, nan, 0.0], [1.0, nan, nan]])) == win_share(np.array([[1.0, 0.0]]))
+    with pytest.raises(InputError):
+        win_share(np.array([[nan]]))
+
+
+def test_holm_keeps_the_order_and_never_passes_1() -> None:
+    assert holm([0.2, 0.001, 0.9]) == pytest.approx([0.4, 0.003, 0.9])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("nll", "other", "tokens"),
+    [
+        (np.ones((2, 3)), np.ones((2, 4)), np.ones(3)),
+        (np.ones((2, 3)), np.ones((1, 3)), np.ones(3)),
+        (np.full((1, 3), np.nan), np.ones((1, 3)), np.ones(3)),
+        (np.ones((1, 1)), np.ones((1, 1)), np.ones(1)),
+    ],
+)
+def test_what_does_not_fit_is_refused(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray) -> None:
+    for compare in (mean_difference, lambda *arrays: tail_difference(*arrays, 0.1)):
+        with pytest.raises(InputError):
+            compare(nll, other, tokens)
