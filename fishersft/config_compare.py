@@ -59,7 +59,7 @@ class CompareConfig(CurateConfig):
     """Methods against a uniform choice, at equal sentences and at equal tokens and steps, over budgets and seeds."""
 
     methods: list[Annotated[MethodConfig, BeforeValidator(_spelt_out)]] = described(
-        [MethodConfig(method="information")],
+        [{"method": "information"}],
         11,
         "Methods",
         "What is compared with a uniform choice; the uniform choice itself is always there.",

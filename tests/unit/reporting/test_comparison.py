@@ -1,0 +1,145 @@
+"""A comparison's page, tables and verdict, where something was shown and where not, and with hostile names."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fishersft.errors import InputError
+from fishersft.reporting.comparison import Arm, Comparison, Versus, read_comparison
+from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
+from fishersft.reporting.comparison_sheets import arms, verdicts, versus
+from fishersft.reporting.summary import Interval
+
+
+def arm(method: str, **changes: Any) -> Arm:
+    values = {
+        "method": method,
+        "budget": 2000,
+        "seeds": 3,
+        "sentences": 70.0,
+        "tokens": 2001.0,
+        "steps": 16.0,
+        "mean": 4.8,
+        "worst_tenth": 6.4,
+        "worst": 7.9,
+        "seconds_selecting": 1.5,
+        "seconds_training": 60.0,
+        "seconds_judging": 9.0,
+        "money": None,
+    }
+    return Arm.model_validate({**values, **changes})
+
+
+def against(method: str, value: float, p: float, **changes: Any) -> Versus:
+    values: dict[str, Any] = {
+        "method": method,
+        "budget": 2000,
+        "basis": "tokens and steps",
+        "sentences": 50.0,
+        "other_sentences": 72.0,
+        "tokens": 1998.0,
+        "other_tokens": 2003.0,
+        "steps": 16.0,
+        "other_steps": 16.0,
+        "mean": Interval(value=value, low=value - 0.01, high=value + 0.01),
+        "p": p,
+        "p_corrected": p,
+        "worst_tenth": Interval(value=-0.05, low=-0.09, high=-0.01),
+        "worst": Interval(value=-0.1, low=-0.3, high=0.1),
+        "win_rate": Interval(value=0.55, low=0.4, high=0.7),
+        "win_p": 0.4,
+    }
+    return Versus.model_validate({**values, **changes})
+
+
+def comparison(*items: Versus, **changes: Any) -> Comparison:
+    values: dict[str, Any] = {
+        "name": "verses",
+        "unit": "tokens",
+        "seeds": 3,
+        "held_out": 200,
+        "base": arm("base model", steps=0.0),
+        "arms": [arm("uniform"), *(arm(item.method) for item in items)],
+        "versus": list(items),
+        "warnings": [],
+        "config": {"name": "verses"},
+        "versions": {"python": "3"},
+    }
+    return Comparison.model_validate({**values, **changes})
+
+
+def test_the_headline_says_what_was_shown_and_of_how_many_it_was_not() -> None:
+    found = comparison(against("D-optimal", 0.02, 0.6), against("longest", 0.08, 0.001), against("V", -0.03, 0.01))
+    assert found.headline == (
+        "At equal tokens and steps, beside a uniform choice: longest of 2,000 tokens is worse (0.080 nats a token, p "
+        "0.001 corrected); V of 2,000 tokens is better (0.030 nats a token, p 0.01 corrected); of the other no "
+        "difference was shown."
+    )
+
+
+def test_the_headline_says_plainly_that_nothing_was_shown() -> None:
+    found = comparison(against("D-optimal", -0.02, 0.06), against("longest", 0.01, 1.0))
+    assert found.headline == (
+        "No difference in held-out likelihood was shown between a uniform choice and D-optimal or longest at equal "
+        "tokens and steps."
+    )
+
+
+def test_what_is_equal_in_sentences_alone_is_not_in_the_headline() -> None:
+    found = comparison(against("longest", 0.0, 1.0), against("longest", -0.2, 0.0001, basis="sentences"))
+    assert found.headline.startswith("No difference")
+    assert [row.cells[-1] for row in verdicts(found, "sentences").rows] == ["better"]
+
+
+def test_tables_show_both_sizes_and_corrected_p_values() -> None:
+    found = comparison(against("longest", 0.08, 0.0001, p_corrected=0.0004))
+    (row,) = versus(found, "tokens and steps").rows
+    assert row.cells[:6] == ("2,000", "50, 72", "1,998, 2,003", "16, 16", "0.080 [0.070, 0.090]", "< 0.001")
+    base, uniform, _ = arms(found).rows
+    assert base.cells[:3] == ("–", "–", "–") and uniform.cells[5:8] == ("4.800", "6.400", "7.900")
+
+
+def test_money_has_a_column_only_where_a_price_is_known() -> None:
+    assert "Money" not in arms(comparison(against("longest", 0.0, 1.0))).columns
+    priced = comparison(against("longest", 0.0, 1.0), arms=[arm("uniform", money=1.25)])
+    assert arms(priced).rows[1].cells[-1] == "1.25"
+
+
+def test_identical_texts_leave_the_win_rate_empty() -> None:
+    (row,) = versus(comparison(against("longest", 0.0, 1.0, win_rate=None, win_p=None)), "tokens and steps").rows
+    assert row.cells[-3:-1] == ("–", "–")
+
+
+def test_the_files_are_the_same_each_time_and_the_data_reads_back(tmp_path: Path) -> None:
+    found = comparison(against("longest", 0.08, 0.001), against("longest", 0.01, 1.0, basis="sentences"))
+    page = write_comparison(found, tmp_path / "one")
+    write_comparison(found, tmp_path / "two")
+    for file in page.parent.iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    assert read_comparison(page.with_name("comparison.json")) == found
+    rows = list(csv.DictReader((tmp_path / "one" / "comparison.csv").open()))
+    assert [(row["basis"], row["mean"], row["mean_low"], row["verdict"]) for row in rows] == [
+        ("tokens and steps", "0.08", "0.07", "worse"),
+        ("sentences", "0.01", "0.0", "no difference was shown"),
+    ]
+
+
+def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>|*x*\x1b[31m"
+    page = write_comparison(comparison(against(evil, 0.08, 0.001), warnings=[evil], config={"name": evil}), tmp_path)
+    html = page.read_text()
+    assert "<script" not in html and "&lt;script&gt;" in html and "\x1b" not in html
+    text = comparison_markdown(comparison(against(evil, 0.08, 0.001)))
+    assert "<script" not in text and "\x1b" not in text
+
+
+def test_what_is_no_comparison_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_comparison(tmp_path / "comparison.json")
+    (tmp_path / "comparison.json").write_text("{}")
+    with pytest.raises(InputError, match="not a comparison of this version"):
+        read_comparison(tmp_path / "comparison.json")

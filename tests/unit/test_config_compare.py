@@ -1,0 +1,75 @@
+"""What a comparison is told: methods by name or spelt out, budgets, repeats, and what makes no sense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from fishersft.config_compare import CompareConfig, MethodConfig
+from fishersft.config_files import commented_defaults, load_settings
+from fishersft.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def comparison(**changes: Any) -> CompareConfig:
+    return CompareConfig.model_validate({"corpus": {"path": "verses.txt"}, **changes})
+
+
+def test_a_method_is_its_name_or_its_settings() -> None:
+    config = comparison(
+        methods=["information", {"method": "information", "label": "strong prior", "regularization": 9}]
+    )
+    assert [method.name for method in config.methods] == ["D-optimal", "strong prior"]
+    assert config.choosing(config.methods[0], 50).selection.regularization == 1.0
+    strong = config.choosing(config.methods[1], 50).selection
+    assert (strong.regularization, strong.budget, strong.criterion) == (9.0, 50, "information")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["longest", "longest"]}, "methods names 'longest' twice"),
+        ({"methods": [{"method": "longest", "label": "uniform"}]}, "no method may be called uniform"),
+        ({"budgets": [100, 100]}, "budgets names one twice"),
+        ({"methods": []}, "at least 1"),
+        ({"methods": ["magic"]}, "methods"),
+        ({"selection": {"criterion": "fisher-weighted"}}, "name the criteria in `methods`"),
+        ({"selection": {"extends": "previous"}}, "have no meaning in a comparison"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        comparison(**changes)
+
+
+def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> None:
+    assert comparison(methods=["longest", "v-optimal"]).embedded().selection.criterion == "information"
+    assert comparison(methods=["perplexity-low"]).embedded().selection.criterion == "fisher-weighted"
+
+
+def test_seeds_change_the_training_and_not_the_corpus() -> None:
+    config = comparison(seed=5, repeats=3)
+    assert config.seeds == [5, 6, 7]
+    assert config.seeded(7).seed == 7 and config.seeded(7).corpus == config.corpus
+
+
+def test_equal_tokens_take_equal_steps_and_at_least_one() -> None:
+    config = comparison(finetune={"batch_tokens": 240})
+    assert [config.steps_an_epoch(tokens) for tokens in (1990, 2010, 10)] == [8, 8, 1]
+
+
+def test_the_benchmark_and_the_printed_defaults_are_comparisons(tmp_path: Path) -> None:
+    quality = load_settings(ROOT / "benchmarks" / "quality.yaml", [], CompareConfig)
+    assert [method.name for method in quality.methods] == ["D-optimal", "Fisher-weighted", "V-optimal", "longest"]
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(commented_defaults(CompareConfig))
+    values = yaml.safe_load(printed.read_text())
+    assert values["repeats"] == 3 and "methods" in values
+    assert load_settings(printed, [], CompareConfig).methods == [MethodConfig(method="information")]
+    with pytest.raises(InputError, match="no such setting"):
+        load_settings(printed, ["methds=[]"], CompareConfig)
