@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 # Threads that spin while they wait slow each other down (docs/log.md).
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help setup demo test test-faults lint types format bench-select bench-embed bench-growth bench-store clean
+.PHONY: help setup demo test test-faults lint types format bench-select bench-embed bench-growth bench-store bench-quality clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -55,6 +55,9 @@ bench-growth: $(STAMP)  ## what a growing corpus costs: a table in build/, some 
 
 bench-store: $(STAMP)  ## the store's throughput beside s3fs alone: a table in build/, a minute or two
 	$(BIN)/python -m benchmarks.store
+
+bench-quality: $(STAMP)  ## methods of choosing against chance on Shakespeare, resumable: a page in build/, up to 90 minutes
+	HF_HUB_OFFLINE=1 $(BIN)/fishersft compare benchmarks/quality.yaml
 
 clean:  ## everything that was made here, the demo's artifacts included
 	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
