@@ -50,7 +50,6 @@ def curate(config: CurateConfig) -> RunResult:
 def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: RunRecord | None) -> RunResult:
     corpus = tasks.read_corpus(config)
     model = tasks.prepare_model(config)
-    overlap = tasks.look_for_overlap(config, corpus.key)
 
     shards = corpus.facts["shard_keys"]
     made = fan_out.embed_on_workers(config, workers, shards, "the corpus") if workers else ()
@@ -67,6 +66,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
 
+    overlap = tasks.look_for_overlap(config, corpus.key)
     # The base model first: what is wrong with the held-out examples shows before anything is trained.
     measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
     written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
@@ -101,7 +101,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
         harness=[outcome.key for outcome in on_tasks],
     )
     report = tasks.make_report(config, keys)
-    steps = [corpus, overlap, *embedded, *towards, chosen, at_random, trained, trained_at_random, *measured, *written]
+    steps = [corpus, *embedded, *towards, chosen, at_random, overlap, trained, trained_at_random, *measured, *written]
     result = RunResult(report.key, [*steps, *on_tasks, against_uniform, against_base, report])
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
     tasks.publish_model_and_report(config, trained.key, report.key, this_run)

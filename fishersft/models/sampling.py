@@ -13,8 +13,8 @@ import torch
 class Sampling:
     """How tokens are drawn.
 
-    Every prompt has random numbers of its own, which the seed and its tokens determine: the same in every batch, and the
-    same for every model, so that two models' completions differ by the models rather than by luck.
+    Every prompt has random numbers of its own, which the seed and its tokens determine: the same in every batch, and
+    the same for every model, so that two models' completions differ by the models rather than by luck.
 
     Attributes:
         temperature: what logits are divided by, > 0.

@@ -53,6 +53,4 @@ def run_harness(store: Store, config: CurateConfig, trained: str | None) -> Outc
 
     params = {"tasks": tasks, "harness": harness_version(), "dtype": config.model.dtype}
     inputs = {"model": model.fingerprint, "tokenizer": base.fingerprint}
-    return find_or_make(
-        store, "harness", HARNESS_VERSION, params, inputs, write, [*model.sources, *base.sources]
-    )
+    return find_or_make(store, "harness", HARNESS_VERSION, params, inputs, write, [*model.sources, *base.sources])

@@ -55,8 +55,8 @@ _LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "
 class RunKeys:
     """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
-    `harness` is empty where the config names no tasks of it. `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one.
+    `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
+    corpus artifact of the selection's target, where it has one. `harness` is empty where no task of it was asked for.
     """
 
     corpus: str

@@ -12,7 +12,7 @@ from fishersft.errors import InputError
 from fishersft.models.harness import TaskFigure, check_tasks, run_tasks
 
 STAND_IN = {
-    "__init__.py": '''
+    "__init__.py": """
 def simple_evaluate(model, tasks, log_samples):
     assert not log_samples
     return {
@@ -29,17 +29,17 @@ def simple_evaluate(model, tasks, log_samples):
         },
         "versions": {},
     }
-''',
-    "tasks/__init__.py": '''
+""",
+    "tasks/__init__.py": """
 class TaskManager:
     all_tasks = ["arc_easy", "arc_hard"]
-''',
+""",
     "models/__init__.py": "",
-    "models/huggingface.py": '''
+    "models/huggingface.py": """
 class HFLM:
     def __init__(self, pretrained, tokenizer, batch_size):
         self.pretrained = pretrained
-''',
+""",
 }
 
 

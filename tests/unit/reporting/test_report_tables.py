@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fishersft.reporting.page import render_html
-from fishersft.reporting.sheets import budget_basis, comparisons, corpus, costs, harness, key_numbers, store_use, win_rates
+from fishersft.reporting.sheets import (
+    budget_basis,
+    comparisons,
+    corpus,
+    costs,
+    harness,
+    key_numbers,
+    store_use,
+    win_rates,
+)
 from fishersft.reporting.summary import Growth, RunReport, StoreUse, TaskFigure, TaskScore, ThisRun
 from fishersft.reporting.tables import chosen_rows, store_rows, summary_markdown, summary_table
 from fishersft.reporting.text import markdown, number, visible

@@ -1,4 +1,4 @@
-"""The harness step: what its artifact holds and its key hangs on, with a stand-in in the place of the harness itself."""
+"""The harness step: what its artifact holds and its key hangs on, with a stand-in for the harness itself."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from fishersft.steps import harness as step
 from fishersft.steps.findings import task_scores
 from fishersft.steps.harness import run_harness
 
+FIGURES = {"easy": TaskFigure("easy", "acc", 0.5, None), "hard": TaskFigure("hard", "acc", 0.5, 0.1)}
+
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> CurateConfig:
     """A config that asks for two tasks, on which every model has the same figures."""
     monkeypatch.setattr(step, "harness_version", lambda: "0.0")
-    monkeypatch.setattr(
-        step,
-        "run_tasks",
-        lambda model, tokenizer, tasks: [TaskFigure(task, "acc", 0.5, None if "easy" in task else 0.1) for task in tasks],
-    )
+    monkeypatch.setattr(step, "run_tasks", lambda model, tokenizer, tasks: [FIGURES[task] for task in tasks])
     return CurateConfig.model_validate(
         {
             "corpus": {"path": "none.txt"},

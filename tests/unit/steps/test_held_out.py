@@ -21,7 +21,7 @@ from fishersft.steps.corpus import load_index, read_corpus, shard_examples
 from fishersft.steps.evaluation import complete_prompts, measure_likelihood
 from fishersft.steps.held_out import evaluated_examples, look_for_overlap
 
-WORDS = "shall compare thee summer lovely temperate rough winds shake darling buds lease short date".split()
+WORDS = ["shall", "compare", "thee", "summer", "lovely", "temperate", "rough", "winds", "shake", "darling", "buds"]
 
 
 @pytest.fixture
@@ -133,9 +133,7 @@ def other_model(store: Store, config: CurateConfig) -> str:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_every_model_gets_the_same_prompts(
-    store: Store, config: CurateConfig, corpus: str, temperature: float
-) -> None:
+def test_every_model_gets_the_same_prompts(store: Store, config: CurateConfig, corpus: str, temperature: float) -> None:
     asked = asked_for(config, temperature=temperature)
     keys = [complete_prompts(store, asked, corpus, model).key for model in (None, other_model(store, config))]
     one, other = (pq.read_table(store.fetch("generations", key) / "generations.parquet") for key in keys)
