@@ -105,10 +105,10 @@ def test_the_worst_tenths_interval_covers_the_truth_about_as_often_as_it_says() 
     rng = np.random.default_rng(0)
     worst_tenth_of_all = 1.7550  # the mean of a standard normal above its 90th percentile
     covered = 0
-    for trial in range(200):
-        _, low, high = worst_tenth_interval(rng.normal(size=300), seed=trial)
+    for trial in range(100):
+        _, low, high = worst_tenth_interval(rng.normal(size=120), seed=trial)
         covered += low <= worst_tenth_of_all <= high
-    assert 0.88 <= covered / 200 <= 0.985
+    assert 85 <= covered <= 99
 
 
 def test_the_interval_of_the_worst_sentence_ends_at_the_worst_seen() -> None:

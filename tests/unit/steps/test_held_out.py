@@ -128,7 +128,8 @@ def other_model(store: Store, config: CurateConfig) -> str:
     torch.manual_seed(7)
     key = "7" * 64
     with store.publish("fine-tuned-model", key, {}, {}) as draft:
-        LlamaForCausalLM(AutoConfig.from_pretrained(config.model.path)).save_pretrained(draft.folder)
+        other = AutoConfig.from_pretrained(config.model.path, tie_word_embeddings=False)
+        LlamaForCausalLM(other).save_pretrained(draft.folder)
     return key
 
 
