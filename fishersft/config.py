@@ -327,6 +327,59 @@ class EvaluationConfig(_Section):
         None, 4, "Judge", "The model that judges, named like the model's path; empty: the base model."
     )
     task: str = _field("English", 5, "Task text", "What the text should be a fluent example of, for the judge.")
+    temperature: float = _field(
+        0.0,
+        6,
+        "Temperature",
+        "Of completions: 0 takes the likeliest token each time, 1 draws from the model's own probabilities.",
+        ge=0,
+        allow_inf_nan=False,
+    )
+    top_p: float = _field(
+        1.0,
+        7,
+        "Top p",
+        "With a temperature: draw only from the likeliest tokens that together have this probability. 1: from all.",
+        gt=0,
+        le=1,
+    )
+    overlap_words: int = _field(
+        13,
+        8,
+        "Words of an overlap",
+        "A held-out example overlaps with the pool where both have as many words in a row; one with fewer words where "
+        "all are the same. Case and punctuation do not count.",
+        ge=1,
+    )
+    on_overlap: Literal["report", "leave out"] = _field(
+        "report",
+        9,
+        "On overlap",
+        "report: count held-out examples that overlap with the pool, and warn. leave out: do not evaluate on them.",
+    )
+    harness_tasks: list[str] = _field(
+        [],
+        10,
+        "Harness tasks",
+        "Tasks of lm-evaluation-harness, such as [arc_easy, hellaswag], on which base and fine-tuned models are "
+        "measured too; they need `pip install lm_eval`.",
+    )
+    corpus: CorpusConfig | None = _field(
+        None,
+        11,
+        "Measure on",
+        "Other examples to measure on, all of them, with the settings that `corpus` has; the corpus's held-out share is "
+        "then not used. Empty: that share.",
+    )
+
+    @model_validator(mode="after")
+    def _top_p_is_of_a_sample(self) -> EvaluationConfig:
+        if self.top_p < 1 and self.temperature == 0:
+            raise ValueError(
+                f"top_p {self.top_p} is for drawing tokens, but temperature 0 takes the likeliest; give a temperature, "
+                "or leave top_p out"
+            )
+        return self
 
 
 class CurateConfig(_Section):

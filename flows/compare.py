@@ -48,6 +48,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         target=[outcome.key for outcome in towards[1:]] or pool,
         asked=[outcome.key for outcome in _asked(config, corpus)],
     )
+    overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
     cells = [
         trainings.cell(method, budget, seed)
@@ -55,9 +56,9 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         for method in config.methods
         for seed in config.seeds
     ]
-    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, base.key, cells))
+    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, cells))
     tasks.publish_comparison(config, page.key)
-    return RunResult(page.key, [corpus, *embedded, *towards, base, *trainings.steps, page])
+    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *trainings.steps, page])
 
 
 def _target(config: CompareConfig, workers: Workers | None) -> list[Outcome]:

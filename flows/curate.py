@@ -54,14 +54,18 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])
 
+    overlap = tasks.look_for_overlap(config, corpus.key)
     # The base model first: what is wrong with the held-out examples shows before anything is trained.
     measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
     written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
+    on_tasks = [tasks.run_harness(config, None, BASE)] if config.evaluation.harness_tasks else []
     trained = tasks.finetune_on(config, chosen.key, method)
     trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM, trained.facts["steps_per_epoch"])
     for name, outcome in ((method, trained), (UNIFORM, trained_at_random)):
         measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, name))
         written.append(tasks.complete_prompts(config, corpus.key, outcome.key, name))
+        if config.evaluation.harness_tasks:
+            on_tasks.append(tasks.run_harness(config, outcome.key, name))
 
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
     against_uniform = tasks.judge_completions(config, by_informative, by_uniform, method, UNIFORM)
@@ -69,6 +73,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
 
     keys = RunKeys(
         corpus=corpus.key,
+        overlap=overlap.key,
         model=model,
         embeddings=embeddings,
         target=towards[0].key if towards else None,
@@ -81,10 +86,11 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
         generations=[outcome.key for outcome in written],
         judgements_uniform=against_uniform.key,
         judgements_base=against_base.key,
+        harness=[outcome.key for outcome in on_tasks],
     )
     report = tasks.make_report(config, keys)
-    steps = [corpus, *embedded, *towards, chosen, at_random, trained, trained_at_random, *measured, *written]
-    result = RunResult(report.key, [*steps, against_uniform, against_base, report])
+    steps = [corpus, *embedded, *towards, chosen, at_random, overlap, trained, trained_at_random, *measured, *written]
+    result = RunResult(report.key, [*steps, *on_tasks, against_uniform, against_base, report])
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
     tasks.publish_model_and_report(config, trained.key, report.key, this_run)
     show_run(config, result, this_run)

@@ -6,10 +6,11 @@ from prefect import get_run_logger, task
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import RunRecord
+from fishersft.models.harness import check_tasks
 from fishersft.models.source import find_model
 from fishersft.reporting.summary import ThisRun
 from fishersft.steps import corpus as corpus_steps
-from fishersft.steps import embedding, evaluation, models, publishing, reporting, selection, training
+from fishersft.steps import embedding, evaluation, harness, held_out, models, publishing, reporting, selection, training
 from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
@@ -18,9 +19,11 @@ from tasks.progress import Progress
 
 @task(task_run_name="check the models")
 def check_models(config: CurateConfig) -> None:
-    """Fails before any work where the config's model or its judge is not there."""
+    """Fails before any work where the config's model, its judge or its harness tasks are not there."""
     find_model(config.model)
     find_model(evaluation.judge_config(config))
+    if config.evaluation.harness_tasks:
+        check_tasks(config.evaluation.harness_tasks)
 
 
 @task(task_run_name="prepare the model")
@@ -83,6 +86,12 @@ def finetune_on(config: CurateConfig, chosen: str, method: str, steps_per_epoch:
     return logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
 
 
+@task(task_run_name="look for overlap")
+def look_for_overlap(config: CurateConfig, corpus: str) -> Outcome:
+    """Corpus → which held-out examples share words with the pool."""
+    return logged(held_out.look_for_overlap(open_store(config.store), config, corpus))
+
+
 @task(task_run_name="measure likelihood of {method}")
 def measure_likelihood(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
     """Model → held-out likelihoods."""
@@ -95,6 +104,12 @@ def complete_prompts(config: CurateConfig, corpus: str, trained: str | None, met
     """Model → completions of held-out prompts."""
     progress = Progress(f"completing prompts with {method}", "prompts")
     return logged(evaluation.complete_prompts(open_store(config.store), config, corpus, trained, progress))
+
+
+@task(task_run_name="run the harness on {method}")
+def run_harness(config: CurateConfig, trained: str | None, method: str) -> Outcome:
+    """Model → its figures on the harness's tasks."""
+    return logged(harness.run_harness(open_store(config.store), config, trained))
 
 
 @task(task_run_name="judge {method} against {other}")

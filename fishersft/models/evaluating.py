@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.models.forward import hidden_states
 from fishersft.models.head import check_logits, token_scores
+from fishersft.models.sampling import SampledLogits, Sampling
 from fishersft.models.tokenising import Tokenised
 
 
@@ -52,16 +53,20 @@ def complete(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[list[int]],
     new_tokens: int,
+    sampling: Sampling | None = None,
     batch_size: int = 16,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Greedy completions of prompts, without the prompts and without special tokens.
+    """Completions of prompts, greedy or drawn, without the prompts and without special tokens.
+
+    They do not depend on which prompts share a batch, but for what another padding does to the last bits of logits.
 
     Args:
         model: a causal LM in evaluation mode.
         tokenizer: the model's.
         prompts: token ids, none empty.
         new_tokens: at most this many tokens each; a completion ends at the end-of-text token.
+        sampling: how tokens are drawn; None: the likeliest each time.
         batch_size: prompts at once.
         on_progress: called with (prompts done, prompts in all).
     """
@@ -77,11 +82,13 @@ def complete(
         for row, i in enumerate(batch):
             ids[row, longest - len(prompts[i]) :] = torch.tensor(prompts[i])
             attention[row, longest - len(prompts[i]) :] = 1
+        drawn = [] if sampling is None else [SampledLogits(sampling, [prompts[i] for i in batch])]
         written = any_model.generate(
             input_ids=ids.to(model.device),
             attention_mask=attention.to(model.device),
             max_new_tokens=new_tokens,
-            do_sample=False,
+            do_sample=False,  # what is drawn has the greatest logit
+            logits_processor=LogitsProcessorList(drawn),
             pad_token_id=any_tokenizer.pad_token_id,
             eos_token_id=any_tokenizer.eos_token_id,
         )

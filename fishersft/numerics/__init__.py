@@ -10,6 +10,9 @@ from fishersft.numerics.intervals import (
     perplexity_interval,
     perplexity_ratio_interval,
     wilson_interval,
+    worst_sentence_interval,
+    worst_tenth_difference_interval,
+    worst_tenth_interval,
 )
 from fishersft.numerics.relaxation import frank_wolfe_bound
 from fishersft.numerics.selection import Selection, select
@@ -34,4 +37,7 @@ __all__ = [
     "select",
     "updated_cholesky",
     "wilson_interval",
+    "worst_sentence_interval",
+    "worst_tenth_difference_interval",
+    "worst_tenth_interval",
 ]

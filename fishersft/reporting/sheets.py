@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from fishersft.reporting.summary import RunReport, StepCost
+from fishersft.reporting.summary import RunReport, StepCost, TaskFigure
 from fishersft.reporting.text import count, interval, number
 
 _CORPUS_FACTS = (
@@ -58,7 +58,8 @@ def key_numbers(report: RunReport) -> Sheet:
             count(tokens),
             count(steps.get(method)),
             interval(likelihood.perplexity if likelihood else None, 1),
-            number(likelihood.worst_decile_nats if likelihood else None, 3),
+            interval(likelihood.worst_decile_nats if likelihood else None, 3),
+            interval(likelihood.worst_sentence_nats if likelihood else None, 3),
         )
         rows.append(Row((method,), cells))
     columns = (
@@ -68,25 +69,27 @@ def key_numbers(report: RunReport) -> Sheet:
         "Steps",
         "Perplexity [interval]",
         "Worst decile, nats",
+        "Worst sentence, nats",
     )
     return Sheet("Key numbers", columns, rows)
 
 
 def comparisons(report: RunReport) -> Sheet:
-    """The ratios of perplexities, each with its verdict and the budget at which it was measured."""
+    """Each pair's perplexities and worst deciles, with its verdict and the budget at which it was measured."""
     rows = [
         Row(
             (item.method, item.other),
             (
                 interval(item.perplexity_ratio, 3),
+                interval(item.worst_decile_difference, 3),
                 item.verdict,
                 budget_basis(report, item.method, item.other),
             ),
         )
         for item in report.comparisons
     ]
-    columns = ("Pair", "Ratio [interval]", "Verdict", "Compared at")
-    return Sheet("Perplexity, compared", columns, rows, words=columns[2:])
+    columns = ("Pair", "Perplexity ratio [interval]", "Worst decile, nats more [interval]", "Verdict", "Compared at")
+    return Sheet("Likelihood, compared", columns, rows, words=columns[3:])
 
 
 def win_rates(report: RunReport) -> Sheet:
@@ -118,6 +121,16 @@ def win_rates(report: RunReport) -> Sheet:
     return Sheet("What the judge preferred", columns, rows, words=columns[-2:])
 
 
+def harness(report: RunReport) -> Sheet:
+    """Each metric of lm-evaluation-harness's tasks, a column a model, with its standard error."""
+    methods = tuple(dict.fromkeys(method for score in report.harness for method in score.figures))
+    rows = [
+        Row((score.task,), (score.metric, *(_figure(score.figures.get(method)) for method in methods)))
+        for score in report.harness
+    ]
+    return Sheet("Tasks of lm-evaluation-harness", ("Task", "Metric", *methods), rows, words=("Metric",))
+
+
 def selection(report: RunReport) -> Sheet:
     """How the selection was made: its budget, criterion and conditions, and what it was proven by."""
     rows = [Row((name,), (words,)) for facts in report.selections for name, words in facts.settings.items()]
@@ -145,8 +158,15 @@ def lengths(report: RunReport) -> Sheet:
 
 
 def corpus(report: RunReport) -> Sheet:
-    """How the rows of the corpus were used."""
+    """How the rows of the corpus were used, and how many of them are much the same on both sides."""
     rows = [Row((label,), (count(getattr(report.corpus, name)), why)) for name, label, why in _CORPUS_FACTS]
+    overlap = report.overlap
+    shared = f"{overlap.words} words in a row, or all of a shorter one,"
+    fate = "not evaluated on" if overlap.left_out else "evaluated on all the same"
+    rows += [
+        Row(("Held out, overlapping",), (count(overlap.held_out), f"{shared} are in the pool too: {fate}")),
+        Row(("Pool, overlapping",), (count(overlap.pool), f"{shared} are held out too: part of the pool")),
+    ]
     return Sheet("The corpus", ("Rows", "Count", "Meaning"), rows, words=("Meaning",))
 
 
@@ -232,6 +252,12 @@ def _budget(report: RunReport, method: str) -> tuple[int, int] | None:
         if selection.method == method:
             return selection.sentences, sum(selection.lengths)
     return None
+
+
+def _figure(figure: TaskFigure | None) -> str:
+    if figure is None or figure.stderr is None:
+        return number(figure.value if figure else None, 4)
+    return f"{number(figure.value, 4)} ± {number(figure.stderr, 4)}"
 
 
 def _rate(cost: StepCost) -> str:

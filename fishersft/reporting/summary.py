@@ -37,6 +37,19 @@ class CorpusFacts(Facts):
     without_loss: int
 
 
+class OverlapFacts(Facts):
+    """What held-out examples and the pool share: runs of so many words, or all of a shorter example.
+
+    `held_out` and `pool` count the examples that overlap with the other side; `left_out` says whether those held out
+    were evaluated on.
+    """
+
+    words: int
+    held_out: int
+    pool: int
+    left_out: bool
+
+
 class SelectionFacts(Facts):
     """One selection: `information_gain` and `tokens` are cumulative, one entry a pick, in nats and loss tokens.
 
@@ -77,21 +90,31 @@ class TrainingFacts(Facts):
 
 
 class LikelihoodFacts(Facts):
-    """A model on the held-out sentences; the interval is a bootstrap over sentences."""
+    """A model on the held-out sentences; the intervals are bootstraps over sentences.
+
+    `worst_decile_nats` is the mean over the worst tenth of the sentences, `worst_sentence_nats` the worst of all, both
+    in nats per token.
+    """
 
     method: str
     sentences: int
     tokens: int
     perplexity: Interval
-    worst_decile_nats: float
+    worst_decile_nats: Interval
+    worst_sentence_nats: Interval
 
 
 class Comparison(Facts):
-    """Method against other on the same held-out sentences: the ratio of perplexities, under 1 if method is better."""
+    """Method against other on the same held-out sentences.
+
+    The ratio of perplexities is under 1, and the difference of the worst tenths' means, in nats per token, under 0 if
+    method is better.
+    """
 
     method: str
     other: str
     perplexity_ratio: Interval
+    worst_decile_difference: Interval
     verdict: str
 
 
@@ -111,6 +134,21 @@ class WinRate(Facts):
     rate: Interval
     first_chosen: Interval
     verdict: str
+
+
+class TaskFigure(Facts):
+    """A model's figure on a task, with its standard error where there is one."""
+
+    value: float
+    stderr: float | None
+
+
+class TaskScore(Facts):
+    """A metric of one of lm-evaluation-harness's tasks, by method."""
+
+    task: str
+    metric: str
+    figures: dict[str, TaskFigure]
 
 
 class Completion(Facts):
@@ -166,6 +204,7 @@ class RunReport(Facts):
     name: str
     judge: str
     corpus: CorpusFacts
+    overlap: OverlapFacts
     pool_lengths: list[int]
     selections: list[SelectionFacts]
     chosen: list[ChosenRow]
@@ -173,6 +212,7 @@ class RunReport(Facts):
     likelihoods: list[LikelihoodFacts]
     comparisons: list[Comparison]
     win_rates: list[WinRate]
+    harness: list[TaskScore] = []
     completions: list[Completion]
     costs: list[StepCost]
     this_run: ThisRun | None = None

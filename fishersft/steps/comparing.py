@@ -14,7 +14,7 @@ from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_diffe
 from fishersft.numerics.intervals import Estimate
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus, read_comparison
 from fishersft.reporting.summary import Interval
-from fishersft.steps.findings import judge_warning, scores_of, win_rate
+from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of, win_rate
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.reporting import library_versions, shown_config
 
@@ -52,12 +52,13 @@ class ComparisonKeys:
     """The keys of all artifacts of a comparison; `base` is the evaluation of the model before training."""
 
     corpus: str
+    overlap: str
     base: str
     cells: list[CellKeys]
 
     def artifacts(self) -> list[str]:
         """All of them as "kind/key", each once."""
-        names = [f"corpus/{self.corpus}", f"evaluation/{self.base}"]
+        names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
         for cell in self.cells:
             for trained in (cell.chosen, cell.by_tokens, cell.by_sentences):
                 kinds = ("selection", "fine-tuned-model", "evaluation", "generations")
@@ -244,5 +245,6 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list
         for cell in keys.cells
         for key in (cell.judged_by_tokens, cell.judged_by_sentences)
     ]
+    overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     judge = judge_warning(rates)
-    return [*warnings, judge] if judge else warnings
+    return [*warnings, *overlap_warning(overlap), *([judge] if judge else [])]

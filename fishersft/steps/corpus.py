@@ -89,11 +89,28 @@ def read_target(store: Store, config: CurateConfig) -> Outcome:
     Raises:
         InputError: the target is missing, empty or malformed; or the disk is full.
     """
-    target = target_config(config)
+    return _read_whole(store, target_config(config), "selection.target")
+
+
+def read_evaluated(store: Store, config: CurateConfig) -> Outcome:
+    """Reads the corpus that `evaluation.corpus` names and saves all of it as shards: an artifact of kind "corpus".
+
+    Raises:
+        InputError: it is missing, empty or malformed; or the disk is full.
+    """
+    return _read_whole(store, evaluated_config(config), "evaluation.corpus")
+
+
+def evaluated_config(config: CurateConfig) -> CurateConfig:
+    """The config with what is measured on in the place of the corpus, where that is another."""
+    return config.model_copy(update={"corpus": config.evaluation.corpus or config.corpus})
+
+
+def _read_whole(store: Store, config: CurateConfig, setting: str) -> Outcome:
     try:
-        return found_or_read(store, target, {**_VERSIONS, "split": False}, lambda: _read(store, target, read_whole))
+        return found_or_read(store, config, {**_VERSIONS, "split": False}, lambda: _read(store, config, read_whole))
     except InputError as error:
-        raise InputError(f"selection.target, read as a corpus: {error}") from error
+        raise InputError(f"{setting}, read as a corpus: {error}") from error
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CurateConfig, ModelConfig
-from fishersft.data.examples import Example
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.steps.corpus import load_index, shard_examples
+from fishersft.models.sampling import Sampling
 from fishersft.steps.embedding import examples_digest, tokenising_params
+from fishersft.steps.held_out import evaluated_examples
 from fishersft.steps.models import (
     device_of,
     loaded_model,
@@ -37,7 +39,8 @@ def measure_likelihood(
         on_progress: called with (sentences done, in all).
     """
     model = prepare_trained(store, config.model, trained)
-    examples = _held_out(store, config, corpus)[: config.evaluation.sentences]
+    held_out = evaluated_examples(store, config, corpus)
+    examples = held_out.examples[: config.evaluation.sentences]
 
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import sentence_nll
@@ -59,18 +62,22 @@ def measure_likelihood(
     params = {**tokenising_params(model, config), "dtype": config.model.dtype}
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
     return find_or_make(
-        store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write, [f"corpus/{corpus}", *model.sources]
+        store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write, [*held_out.sources, *model.sources]
     )
 
 
 def complete_prompts(
     store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
 ) -> Outcome:
-    """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model."""
+    """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model.
+
+    With a temperature every prompt has the same luck with every model, see `Sampling`.
+    """
     base = prepare_model(store, config.model)
     model = prepare_trained(store, config.model, trained)
-    examples = _held_out(store, config, corpus)
+    held_out = evaluated_examples(store, config, corpus)
     settings = config.evaluation
+    sampling = Sampling(settings.temperature, settings.top_p, config.seed) if settings.temperature else None
 
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import complete
@@ -82,7 +89,7 @@ def complete_prompts(
                 f"evaluation.new_tokens {settings.new_tokens} leaves no room for a prompt in the model's context of "
                 f"{base.context} tokens; lower it"
             )
-        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in examples)
+        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in held_out.examples)
         prompts = [ids for ids in candidates if ids][: settings.prompts]
         if not prompts:
             raise InputError(
@@ -90,7 +97,7 @@ def complete_prompts(
                 "lower evaluation.prompt_tokens"
             )
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
-        texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, on_progress=on_progress)
+        texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, sampling, on_progress=on_progress)
         shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
         pq.write_table(pa.table({"prompt": shown, "completion": texts}), draft.folder / "generations.parquet")
         tokens = sum(map(len, prompts)) + sum(len(tokeniser.tokenizer(text)["input_ids"]) for text in texts)
@@ -101,12 +108,14 @@ def complete_prompts(
         **settings.model_dump(include={"prompts", "prompt_tokens", "new_tokens"}),
         "dtype": config.model.dtype,
     }
+    if sampling is not None:
+        params["sampling"] = asdict(sampling)
     inputs = {
         "model": model.fingerprint,
         "tokenizer": base.fingerprint,
-        "examples": examples_digest(examples),
+        "examples": examples_digest(held_out.examples),
     }
-    sources = [f"corpus/{corpus}", *model.sources, *base.sources]
+    sources = [*held_out.sources, *model.sources, *base.sources]
     return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write, sources)
 
 
@@ -152,12 +161,6 @@ def judge_completions(
     inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
     sources = [f"generations/{generations}", f"generations/{other}", *judge.sources]
     return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write, sources)
-
-
-def _held_out(store: Store, config: CurateConfig, corpus: str) -> list[Example]:
-    """The held-out examples in an order that does not follow the corpus: by digest."""
-    examples = shard_examples(store, config.corpus, load_index(store, corpus).held_out)
-    return sorted(examples, key=lambda example: example.digest)
 
 
 def _texts(store: Store, generations: str) -> list[str]:

@@ -6,30 +6,44 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fishersft.data.store import Store
-from fishersft.numerics import perplexity_interval, perplexity_ratio_interval, wilson_interval
-from fishersft.reporting.summary import Comparison, Interval, LikelihoodFacts, WinRate
+from fishersft.numerics import (
+    perplexity_interval,
+    perplexity_ratio_interval,
+    wilson_interval,
+    worst_sentence_interval,
+    worst_tenth_difference_interval,
+    worst_tenth_interval,
+)
+from fishersft.reporting.summary import (
+    Comparison,
+    Interval,
+    LikelihoodFacts,
+    OverlapFacts,
+    TaskFigure,
+    TaskScore,
+    WinRate,
+)
 
 _MANY_FIRST = 0.75
 
 
 def likelihood_facts(store: Store, method: str, evaluation: str) -> LikelihoodFacts:
-    """A model's held-out perplexity, and the mean nats per token of the worst tenth of the sentences."""
+    """A model's held-out perplexity, and the nats per token of the worst tenth of the sentences and of the worst."""
     nll, tokens = _nll(store, evaluation)
-    per_token = np.sort(nll / tokens)
-    worst = per_token[-max(1, len(per_token) // 10) :]
     return LikelihoodFacts(
         method=method,
         sentences=len(nll),
         tokens=int(tokens.sum()),
         perplexity=_interval(perplexity_interval(nll, tokens)),
-        worst_decile_nats=float(worst.mean()),
+        worst_decile_nats=_interval(worst_tenth_interval(nll / tokens)),
+        worst_sentence_nats=_interval(worst_sentence_interval(nll / tokens)),
     )
 
 
 def compare_likelihoods(
     store: Store, method: str, evaluation: str, other: str, other_evaluation: str, basis: str
 ) -> Comparison:
-    """The ratio of two models' perplexities, paired over the held-out sentences.
+    """Two models' perplexities and worst tenths, paired over the held-out sentences.
 
     Args:
         basis: what is equal between the two, such as "at equal tokens and steps".
@@ -37,13 +51,16 @@ def compare_likelihoods(
     nll, tokens = _nll(store, evaluation)
     other_nll, _ = _nll(store, other_evaluation)
     ratio = _interval(perplexity_ratio_interval(nll, other_nll, tokens))
+    worst = _interval(worst_tenth_difference_interval(nll / tokens, other_nll / tokens))
     if ratio.high < 1:
         verdict = f"{method} is better than {other} {basis}: perplexity {_percent(1 - ratio.value)} lower"
     elif ratio.low > 1:
         verdict = f"{method} is worse than {other} {basis}: perplexity {_percent(ratio.value - 1)} higher"
     else:
         verdict = f"no difference in perplexity was shown between {method} and {other} {basis}"
-    return Comparison(method=method, other=other, perplexity_ratio=ratio, verdict=verdict)
+    return Comparison(
+        method=method, other=other, perplexity_ratio=ratio, worst_decile_difference=worst, verdict=verdict
+    )
 
 
 def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
@@ -84,6 +101,38 @@ def scores_of(store: Store, judgements: str) -> np.ndarray:
     columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
     scores = verdicts(np.array(columns["margin"]), np.array(columns["swapped_margin"]))
     return np.where(columns["identical"], np.nan, scores)
+
+
+def overlap_facts(store: Store, overlap: str, left_out: bool) -> OverlapFacts:
+    """What held-out examples and the pool share, and whether the former were left out of the evaluation for it."""
+    facts = store.get("overlap", overlap).facts
+    return OverlapFacts(words=facts["words"], held_out=facts["held_out"], pool=facts["pool"], left_out=left_out)
+
+
+def overlap_warning(overlap: OverlapFacts) -> list[str]:
+    """A warning where the evaluation goes by examples that overlap with the pool; nothing where it does not."""
+    if overlap.left_out or not overlap.held_out:
+        return []
+    return [
+        f"{overlap.held_out:,} of the held-out examples overlap with the pool ({overlap.words} words in a row, or all "
+        "of a shorter one): what is measured on them may be remembered rather than learnt. Set evaluation.on_overlap "
+        "to leave out to measure without them."
+    ]
+
+
+def task_scores(store: Store, harness: dict[str, str]) -> list[TaskScore]:
+    """Each figure of the harness's tasks, beside those of the other models.
+
+    Args:
+        harness: by method, the key of what the harness measured of it.
+    """
+    scores = dict[tuple[str, str], TaskScore]()
+    for method, key in harness.items():
+        for row in pq.read_table(store.fetch("harness", key) / "harness.parquet").to_pylist():
+            name = row["task"], row["metric"]
+            score = scores.setdefault(name, TaskScore(task=name[0], metric=name[1], figures={}))
+            score.figures[method] = TaskFigure(value=row["value"], stderr=row["stderr"])
+    return list(scores.values())
 
 
 def judge_warning(rates: list[WinRate]) -> str | None:

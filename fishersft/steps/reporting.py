@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -30,11 +30,19 @@ from fishersft.reporting.summary import (
 )
 from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
 from fishersft.steps.corpus import CorpusIndex, load_index, shard_examples, target_config
-from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
+from fishersft.steps.findings import (
+    compare_likelihoods,
+    judge_warning,
+    likelihood_facts,
+    overlap_facts,
+    overlap_warning,
+    task_scores,
+    win_rate,
+)
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 BASE = "base model"
 UNIFORM = "uniform"
 _SHOWN_ROWS = 50
@@ -48,10 +56,11 @@ class RunKeys:
     """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
     `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one.
+    corpus artifact of the selection's target, where it has one. `harness` is empty where no task of it was asked for.
     """
 
     corpus: str
+    overlap: str
     model: str
     embeddings: list[str]
     target: str | None
@@ -64,17 +73,20 @@ class RunKeys:
     generations: list[str]
     judgements_uniform: str
     judgements_base: str
+    harness: list[str] = field(default_factory=list)
 
     def artifacts(self) -> list[str]:
         """All of them as "kind/key"; of a base model that is a folder of the user's, there is none."""
         kinds: list[tuple[str, Sequence[str | None]]] = [
             ("corpus", [self.corpus, self.target]),
+            ("overlap", [self.overlap]),
             ("embeddings", [*self.embeddings, *self.target_embeddings]),
             ("selection", [self.selection, self.uniform_selection]),
             ("fine-tuned-model", [self.trained, self.uniform_trained]),
             ("evaluation", self.evaluations),
             ("generations", self.generations),
             ("judgements", [self.judgements_uniform, self.judgements_base]),
+            ("harness", self.harness),
         ]
         return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
 
@@ -128,10 +140,12 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         win_rate(store, method, BASE, keys.judgements_base),
     ]
     selected = store.get("selection", keys.selection).facts
+    overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     return RunReport(
         name=config.name,
         judge=config.evaluation.judge or f"{config.model.path} (the base model itself)",
         corpus=_corpus_facts(store, index, keys.embeddings),
+        overlap=overlap,
         pool_lengths=_pool_lengths(store, keys.embeddings),
         selections=[
             _selection_facts(method, picks, _proof(method, selected), settings_in_words(config.selection, selected)),
@@ -148,10 +162,15 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         ],
         comparisons=comparisons,
         win_rates=rates,
+        harness=task_scores(store, dict(zip((BASE, method, UNIFORM), keys.harness, strict=False))),
         completions=_completions(store, keys.generations, method),
         costs=_costs(store, keys),
         headline=_headline(comparisons[0]),
-        warnings=[*_selection_warnings(store, config, keys, selected), *_warnings(comparisons[0], rates)],
+        warnings=[
+            *_selection_warnings(store, config, keys, selected),
+            *overlap_warning(overlap),
+            *_warnings(comparisons[0], rates),
+        ],
         config=shown_config(config),
         versions=library_versions(),
     )
@@ -292,6 +311,7 @@ def _completions(store: Store, generations: Sequence[str], chosen: str) -> list[
 def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
     steps = [
         ("read the corpus", "corpus", [keys.corpus]),
+        ("look for overlap", "overlap", [keys.overlap]),
         ("convert the model", "model", [keys.model]),
         ("embed the pool", "embeddings", keys.embeddings),
         ("read the target", "corpus", [keys.target] if keys.target else []),
@@ -302,6 +322,7 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("measure likelihood", "evaluation", keys.evaluations),
         ("complete prompts", "generations", keys.generations),
         ("judge", "judgements", [keys.judgements_uniform, keys.judgements_base]),
+        ("run the harness", "harness", keys.harness),
     ]
     costs = []
     for step, kind, artifacts in steps:

@@ -13,6 +13,7 @@ from fishersft.data.store import Store
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.evaluation import complete_prompts, judge_completions, measure_likelihood
+from fishersft.steps.held_out import look_for_overlap
 from fishersft.steps.models import prepare_model
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.publishing import publish_dataset, publish_model_and_report
@@ -57,6 +58,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     """What the flow `curate` does, step by step; the outcomes in order."""
     store = open_store(config.store)
     corpus = read_corpus(store, config)
+    overlap = look_for_overlap(store, config, corpus.key)
     embedded = [embed_shard(store, config, shard) for shard in corpus.facts["shard_keys"]]
     embeddings = [outcome.key for outcome in embedded]
     chosen = select_informative(store, config, corpus.key, embeddings)
@@ -74,6 +76,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     against_base = judge_completions(store, config, by_informative, by_base)
     keys = RunKeys(
         corpus=corpus.key,
+        overlap=overlap.key,
         model=prepare_model(store, config.model).fingerprint,
         embeddings=embeddings,
         target=None,
@@ -88,7 +91,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         judgements_base=against_base.key,
     )
     report = make_report(store, config, keys)
-    outcomes = [corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
+    outcomes = [corpus, overlap, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
     outcomes += [against_uniform, against_base, report]
     this_run = describe_run(store, outcomes, corpus.key, embedded, None)
     publish_model_and_report(store, config, trained.key, report.key, this_run)

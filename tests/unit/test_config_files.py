@@ -87,6 +87,12 @@ def test_settings_of_the_selection_that_do_not_agree_are_refused_with_one_messag
     assert "1 settings are wrong" in str(caught.value)
 
 
+def test_top_p_without_a_temperature_is_refused(file: Path) -> None:
+    with pytest.raises(InputError, match=r"evaluation: .*top_p 0\.9 is for drawing tokens, but temperature 0 takes"):
+        load_config(file, ["evaluation.top_p=0.9"])
+    assert load_config(file, ["evaluation.top_p=0.9", "evaluation.temperature=1"]).evaluation.top_p == 0.9
+
+
 def test_a_target_is_read_like_a_corpus_and_credentials_in_it_are_refused(file: Path) -> None:
     config = load_config(file, ["selection.criterion=v-optimal", "selection.target={path: t.txt, max_rows: 50}"])
     assert config.selection.target is not None and config.selection.target.max_rows == 50

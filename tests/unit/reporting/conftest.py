@@ -16,6 +16,7 @@ from fishersft.reporting.summary import (
     CorpusFacts,
     Interval,
     LikelihoodFacts,
+    OverlapFacts,
     RunReport,
     SelectionFacts,
     StepCost,
@@ -83,6 +84,7 @@ def make_report() -> Callable[..., RunReport]:
                 truncated=212,
                 without_loss=0,
             ),
+            overlap=OverlapFacts(words=13, held_out=7, pool=1012, left_out=False),
             pool_lengths=pool.tolist(),
             selections=[
                 _selection("d-optimal", chosen, 4.1),
@@ -109,7 +111,8 @@ def make_report() -> Callable[..., RunReport]:
                     sentences=200,
                     tokens=5873,
                     perplexity=Interval(value=value, low=low, high=high),
-                    worst_decile_nats=worst,
+                    worst_decile_nats=Interval(value=worst, low=worst - 0.21, high=worst + 0.25),
+                    worst_sentence_nats=Interval(value=worst + 1.5, low=worst + 0.9, high=worst + 1.5),
                 )
                 for method, value, low, high, worst in (
                     ("base", 250.3, 228.8, 274.0, 7.412),
@@ -122,12 +125,14 @@ def make_report() -> Callable[..., RunReport]:
                     method="d-optimal",
                     other="uniform",
                     perplexity_ratio=Interval(value=1.103, low=1.071, high=1.134),
+                    worst_decile_difference=Interval(value=-0.058, low=-0.131, high=0.012),
                     verdict="worse",
                 ),
                 Comparison(
                     method="d-optimal",
                     other="base",
                     perplexity_ratio=Interval(value=0.485, low=0.461, high=0.51),
+                    worst_decile_difference=Interval(value=-0.975, low=-1.104, high=-0.861),
                     verdict="better",
                 ),
             ],

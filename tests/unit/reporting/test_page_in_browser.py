@@ -68,6 +68,6 @@ def test_the_page_opens_whole_and_fits_the_screen(
     assert all(images)
     overlaps = page.evaluate(OVERLAPPING_CELLS)
     # A phone shows each column's name beside its value instead of the header row.
-    assert overlaps["cells"] == (24 if width > 640 else 18)
+    assert overlaps["cells"] == (28 if width > 640 else 21)
     assert overlaps["pairs"] == []
     page.close()

@@ -10,8 +10,17 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fishersft.reporting.page import render_html
-from fishersft.reporting.sheets import budget_basis, corpus, costs, key_numbers, store_use, win_rates
-from fishersft.reporting.summary import Growth, RunReport, StoreUse, ThisRun
+from fishersft.reporting.sheets import (
+    budget_basis,
+    comparisons,
+    corpus,
+    costs,
+    harness,
+    key_numbers,
+    store_use,
+    win_rates,
+)
+from fishersft.reporting.summary import Growth, RunReport, StoreUse, TaskFigure, TaskScore, ThisRun
 from fishersft.reporting.tables import chosen_rows, store_rows, summary_markdown, summary_table
 from fishersft.reporting.text import markdown, number, visible
 
@@ -25,14 +34,16 @@ def printed(renderable: object) -> str:
 def test_the_key_numbers_join_training_and_evaluation_by_method(report: RunReport) -> None:
     base, chosen, uniform = key_numbers(report).rows
     tokens = [f"{sum(facts.lengths):,}" for facts in report.selections]
-    assert (base.heading, *base.cells) == ("base", "–", "–", "–", "250.3 [228.8, 274.0]", "7.412")
+    assert (base.heading, *base.cells[:4]) == ("base", "–", "–", "–", "250.3 [228.8, 274.0]")
+    assert base.cells[4:] == ("7.412 [7.202, 7.662]", "8.912 [8.312, 8.912]")
     assert (chosen.heading, *chosen.cells) == (
         "d-optimal",
         "200",
         tokens[0],
         "96",
         "121.5 [112.9, 130.6]",
-        "6.437",
+        "6.437 [6.227, 6.687]",
+        "7.937 [7.337, 7.937]",
     )
     assert uniform.cells[1:4] == (tokens[1], "96", "110.2 [102.4, 118.7]")
 
@@ -41,7 +52,16 @@ def test_a_selection_that_was_not_trained_on_still_has_its_row(make_report: Call
     rows = key_numbers(make_report(trainings=[], likelihoods=[])).rows
     assert [row.heading for row in rows] == ["d-optimal", "uniform"]
     assert rows[0].cells[0] == "200"
-    assert rows[0].cells[2:] == ("–", "–", "–")
+    assert rows[0].cells[2:] == ("–", "–", "–", "–")
+
+
+def test_a_comparison_tells_of_the_worst_decile_beside_the_perplexity(report: RunReport) -> None:
+    sheet = comparisons(report)
+    assert [row.cells[:2] for row in sheet.rows] == [
+        ("1.103 [1.071, 1.134]", "-0.058 [-0.131, 0.012]"),
+        ("0.485 [0.461, 0.510]", "-0.975 [-1.104, -0.861]"),
+    ]
+    assert sheet.words == ("Verdict", "Compared at")
 
 
 def test_costs_have_a_rate_where_tokens_are_processed_and_a_total(report: RunReport) -> None:
@@ -69,6 +89,36 @@ def test_only_rows_that_are_not_in_the_pool_are_called_left_out(report: RunRepor
     assert meaning["Without loss"].startswith("part of the pool")
     left_out = [heading for heading, why in meaning.items() if "left out" in why]
     assert left_out == ["Blank", "Unmatched", "Duplicates"]
+
+
+def test_the_corpus_table_says_what_became_of_held_out_examples_that_overlap_with_the_pool(
+    make_report: Callable[..., RunReport],
+) -> None:
+    report = make_report()
+    rows = {row.heading: row.cells for row in corpus(report).rows}
+    assert rows["Held out, overlapping"] == (
+        "7",
+        "13 words in a row, or all of a shorter one, are in the pool too: evaluated on all the same",
+    )
+    assert rows["Pool, overlapping"][0] == "1,012"
+    cleaned = make_report(overlap=report.overlap.model_copy(update={"left_out": True}))
+    assert corpus(cleaned).rows[-2].cells[1].endswith("not evaluated on")
+
+
+def test_the_harness_has_a_row_a_metric_and_a_column_a_model(make_report: Callable[..., RunReport]) -> None:
+    assert not harness(make_report()).rows
+    figures = {"base": TaskFigure(value=0.25, stderr=0.0125), "uniform": TaskFigure(value=0.5, stderr=None)}
+    report = make_report(
+        harness=[
+            TaskScore(task="arc_easy", metric="acc", figures=figures),
+            TaskScore(task="arc_easy", metric="acc_norm", figures={"uniform": figures["uniform"]}),
+        ]
+    )
+    sheet = harness(report)
+    assert sheet.columns == ("Task", "Metric", "base", "uniform")
+    assert [row.cells for row in sheet.rows] == [("acc", "0.2500 ± 0.0125", "0.5000"), ("acc_norm", "–", "0.5000")]
+    assert "0.2500 ± 0.0125" in summary_markdown(report)
+    assert 'id="harness"' in render_html(report) and 'id="harness"' not in render_html(make_report())
 
 
 @pytest.mark.parametrize(
@@ -121,7 +171,7 @@ def test_the_markdown_holds_headline_warnings_and_all_tables(report: RunReport) 
     assert "0.70 [0.58, 0.80]" in plain
     for heading in (
         "Key numbers",
-        "Perplexity, compared",
+        "Likelihood, compared",
         "What the judge preferred",
         "The corpus",
         "What it cost",
@@ -136,7 +186,7 @@ def test_hostile_markdown_stays_one_inert_cell(hostile_report: RunReport) -> Non
     assert "https://" not in text
     for line in text.splitlines():
         if line.startswith("|"):
-            assert line.count("|") in (4, 5, 6, 7)
+            assert line.count("|") in (4, 5, 6, 7, 8)
     plain = "".join(printed(Markdown(text)).split())
     assert "<script>document.title='owned'</script></pre></div><imgsrc=xonerror=alert(1)>" in plain
 

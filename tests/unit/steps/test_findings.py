@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from fishersft.data.store import Store
-from fishersft.reporting.summary import WinRate
-from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
+from fishersft.reporting.summary import OverlapFacts, WinRate
+from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, overlap_warning, win_rate
 
 
 @pytest.fixture
@@ -57,6 +58,14 @@ def test_identical_texts_are_nothing_to_judge_and_no_ground_to_blame_the_judge(s
     assert judge_warning([rate]) is None and "nothing to judge" in rate.verdict
 
 
+def test_overlap_is_warned_of_where_it_is_evaluated_on() -> None:
+    overlap = OverlapFacts(words=13, held_out=1200, pool=3, left_out=False)
+    (warning,) = overlap_warning(overlap)
+    assert warning.startswith("1,200 of the held-out examples overlap with the pool (13 words in a row")
+    assert overlap_warning(overlap.model_copy(update={"left_out": True})) == []
+    assert overlap_warning(overlap.model_copy(update={"held_out": 0})) == []
+
+
 def test_a_clear_difference_is_called_one_and_noise_is_not(store: Store) -> None:
     base = evaluation(store, "1" * 64, [30.0 + i % 7 for i in range(50)])
     better = evaluation(store, "2" * 64, [25.0 + i % 7 for i in range(50)])
@@ -68,7 +77,17 @@ def test_a_clear_difference_is_called_one_and_noise_is_not(store: Store) -> None
     assert "no difference" in compare_likelihoods(store, "a", noise, "b", base, "x").verdict
 
 
+def test_a_model_may_be_worse_in_the_mean_and_better_on_the_worst_tenth(store: Store) -> None:
+    steady = evaluation(store, "1" * 64, [31.0] * 40)
+    uneven = evaluation(store, "2" * 64, [25.0] * 32 + [50.0] * 8)
+    compared = compare_likelihoods(store, "steady", steady, "uneven", uneven, "x")
+    assert compared.perplexity_ratio.value == pytest.approx(np.exp(3.1 - 3.0))
+    assert compared.worst_decile_difference.value == pytest.approx(3.1 - 5.0)
+    assert compared.worst_decile_difference.high < 0
+
+
 def test_the_worst_decile_is_the_mean_of_the_worst_tenth_of_sentences(store: Store) -> None:
     facts = likelihood_facts(store, "a", evaluation(store, "1" * 64, [10.0] * 18 + [50.0, 70.0]))
-    assert facts.worst_decile_nats == pytest.approx(6.0)
+    assert facts.worst_decile_nats.value == pytest.approx(6.0)
+    assert facts.worst_sentence_nats.value == pytest.approx(7.0)
     assert (facts.sentences, facts.tokens) == (20, 200)

@@ -13,6 +13,7 @@ from fishersft.reporting.page import render_html
 from fishersft.steps import evaluation
 from fishersft.steps.corpus import read_corpus, read_target, target_config
 from fishersft.steps.embedding import embed_shard
+from fishersft.steps.held_out import look_for_overlap
 from fishersft.steps.reporting import RunKeys, build_report, method_of
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
@@ -55,6 +56,7 @@ def keys_of_a_run(store: Store, config: CurateConfig) -> RunKeys:
     written = [evaluation.complete_prompts(store, config, corpus.key, model).key for model in models]
     return RunKeys(
         corpus=corpus.key,
+        overlap=look_for_overlap(store, config, corpus.key).key,
         model="",
         embeddings=embeddings,
         target=target.key,

@@ -1,0 +1,108 @@
+"""The held-out examples that a model is evaluated on, and what they share with the pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fishersft.config import CorpusConfig, CurateConfig
+from fishersft.data.examples import Example
+from fishersft.data.overlap import find_overlap
+from fishersft.data.store import Draft, Store
+from fishersft.errors import InputError
+from fishersft.steps.corpus import evaluated_config, load_index, read_evaluated, shard_examples
+from fishersft.steps.outcome import Outcome, find_or_make
+
+OVERLAP_VERSION = 1
+_FIELDS = {  # that an example is made of
+    "text": ("text_field",),
+    "prompt-completion": ("prompt_field", "completion_field"),
+    "messages": ("messages_field",),
+}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The examples that are evaluated on, in an order that does not follow the corpus: by digest.
+
+    `sources` are the artifacts that they come from, as "kind/key".
+    """
+
+    examples: list[Example]
+    sources: list[str]
+
+
+@dataclass(frozen=True)
+class _MeasuredOn:
+    """The shards whose examples are measured on, and the corpus artifact that has them, as "corpus/key"."""
+
+    shards: list[str]
+    source: str
+
+
+def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome:
+    """Which held-out examples share words with the pool, see `find_overlap`: an artifact of kind "overlap".
+
+    Its table says of each row of the held-out shard whether it does; its facts are the number of words, and how many
+    examples of either side overlap.
+    """
+    index, words = load_index(store, corpus), config.evaluation.overlap_words
+    measured = _measured_on(store, config, corpus)
+
+    def write(draft: Draft) -> None:
+        held_out = _examples(store, config, measured)
+        pool = (shard_examples(store, config.corpus, shard) for shard in index.shards)
+        overlap = find_overlap(held_out, pool, words)
+        pq.write_table(pa.table({"overlaps": pa.array(overlap.held_out)}), draft.folder / "overlap.parquet")
+        draft.facts.update(words=words, held_out=int(overlap.held_out.sum()), pool=overlap.pool)
+
+    params = {"words": words, **_fields(config.corpus)}
+    inputs: dict[str, object] = {"pool": sorted(index.shards), "held_out": index.held_out}
+    if config.evaluation.corpus is not None:
+        params["held_out_fields"] = _fields(config.evaluation.corpus)
+        inputs["held_out"] = measured.shards
+    return find_or_make(store, "overlap", OVERLAP_VERSION, params, inputs, write, [f"corpus/{corpus}", measured.source])
+
+
+def evaluated_examples(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
+    """The held-out examples of a corpus, or those of `evaluation.corpus`; without those that overlap with the pool,
+    where the config leaves them out.
+
+    Raises:
+        InputError: fewer than 2 would be left, and an interval needs as many.
+    """
+    measured = _measured_on(store, config, corpus)
+    examples, sources = _examples(store, config, measured), [measured.source]
+    if config.evaluation.on_overlap == "leave out":
+        overlap = look_for_overlap(store, config, corpus)
+        table = pq.read_table(store.fetch("overlap", overlap.key) / "overlap.parquet")
+        clean = np.flatnonzero(~table.column("overlaps").to_numpy())
+        if len(clean) < 2:
+            raise InputError(
+                f"{len(examples) - len(clean)} of the {len(examples)} held-out examples share {overlap.facts['words']} "
+                "words in a row with the pool, and without them an interval has fewer than the 2 that it needs; set "
+                "evaluation.on_overlap to report, raise evaluation.overlap_words or take near copies out of the corpus"
+            )
+        examples = [examples[place] for place in clean]
+        sources.append(f"overlap/{overlap.key}")
+    return HeldOut(sorted(examples, key=lambda example: example.digest), sources)
+
+
+def _measured_on(store: Store, config: CurateConfig, corpus: str) -> _MeasuredOn:
+    if config.evaluation.corpus is None:
+        return _MeasuredOn([load_index(store, corpus).held_out], f"corpus/{corpus}")
+    evaluated = read_evaluated(store, config)
+    return _MeasuredOn(evaluated.facts["shard_keys"], f"corpus/{evaluated.key}")
+
+
+def _examples(store: Store, config: CurateConfig, measured: _MeasuredOn) -> list[Example]:
+    corpus = evaluated_config(config).corpus
+    return [example for shard in measured.shards for example in shard_examples(store, corpus, shard)]
+
+
+def _fields(corpus: CorpusConfig) -> dict[str, object]:
+    """What of a row an example is made of."""
+    return corpus.model_dump(include={"example", *_FIELDS[corpus.example]})
