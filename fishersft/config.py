@@ -368,8 +368,8 @@ class EvaluationConfig(_Section):
         None,
         11,
         "Measure on",
-        "Other examples to measure on, all of them, with the settings that `corpus` has; the corpus's held-out share is "
-        "then not used. Empty: that share.",
+        "Other examples to measure on, all of them, with the settings that `corpus` has; the corpus's own "
+        "held-out share is then not used. Empty: that share.",
     )
 
     @model_validator(mode="after")
