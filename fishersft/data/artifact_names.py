@@ -17,6 +17,7 @@ KINDS = (
     "fine-tuned-model",
     "evaluation",
     "generations",
+    "verdicts",
     "judgements",
     "report",
 )

@@ -34,6 +34,7 @@ def summary_markdown(report: RunReport) -> str:
         sheets.key_numbers,
         sheets.comparisons,
         sheets.win_rates,
+        sheets.judges,
         sheets.selection,
         sheets.corpus,
         sheets.growth,

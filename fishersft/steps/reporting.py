@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -21,6 +21,7 @@ from fishersft.reporting.summary import (
     Comparison,
     Completion,
     CorpusFacts,
+    JudgeFacts,
     RunReport,
     SelectionFacts,
     StepCost,
@@ -31,10 +32,12 @@ from fishersft.reporting.summary import (
 from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
 from fishersft.steps.corpus import CorpusIndex, load_index, shard_examples, target_config
 from fishersft.steps.findings import compare_likelihoods, judge_warning, likelihood_facts, win_rate
+from fishersft.steps.judge_findings import judge_facts, judge_warnings
+from fishersft.steps.judges import judge_name
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
 
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 BASE = "base model"
 UNIFORM = "uniform"
 _SHOWN_ROWS = 50
@@ -48,7 +51,8 @@ class RunKeys:
     """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
     `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one.
+    corpus artifact of the selection's target, where it has one. `calibrations` has a key a judge, and
+    `further_judgements` for each judge after the first its judgements against uniform and against the base model.
     """
 
     corpus: str
@@ -64,6 +68,12 @@ class RunKeys:
     generations: list[str]
     judgements_uniform: str
     judgements_base: str
+    calibrations: list[str] = field(default_factory=list)
+    further_judgements: list[list[str]] = field(default_factory=list)
+
+    def judged(self) -> list[list[str]]:
+        """For each judge its judgements against uniform and against the base model."""
+        return [[self.judgements_uniform, self.judgements_base], *self.further_judgements]
 
     def artifacts(self) -> list[str]:
         """All of them as "kind/key"; of a base model that is a folder of the user's, there is none."""
@@ -74,7 +84,7 @@ class RunKeys:
             ("fine-tuned-model", [self.trained, self.uniform_trained]),
             ("evaluation", self.evaluations),
             ("generations", self.generations),
-            ("judgements", [self.judgements_uniform, self.judgements_base]),
+            ("judgements", [*self.calibrations, *(key for keys in self.judged() for key in keys)]),
         ]
         return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
 
@@ -128,10 +138,11 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         win_rate(store, method, UNIFORM, keys.judgements_uniform),
         win_rate(store, method, BASE, keys.judgements_base),
     ]
+    judges = _judges(store, config, keys, method)
     selected = store.get("selection", keys.selection).facts
     return RunReport(
         name=config.name,
-        judge=config.evaluation.judge or f"{config.model.path} (the base model itself)",
+        judge=judge_name(config.evaluation.judging.judges[0], config.model),
         corpus=_corpus_facts(store, index, keys.embeddings),
         pool_lengths=_pool_lengths(store, keys.embeddings),
         selections=[
@@ -149,10 +160,11 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         ],
         comparisons=comparisons,
         win_rates=rates,
+        judges=judges,
         completions=_completions(store, keys.generations, method),
         costs=_costs(store, keys),
         headline=_headline(comparisons[0]),
-        warnings=[*_selection_warnings(store, config, keys, selected), *_warnings(comparisons[0], rates)],
+        warnings=[*_selection_warnings(store, config, keys, selected), *_warnings(comparisons[0], rates, judges)],
         config=_shown_config(config),
         versions=_versions(),
     )
@@ -199,7 +211,7 @@ def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> set[s
     return {example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)}
 
 
-def _warnings(against_uniform: Comparison, rates: list[WinRate]) -> list[str]:
+def _warnings(against_uniform: Comparison, rates: list[WinRate], judges: list[JudgeFacts]) -> list[str]:
     warnings = []
     if against_uniform.perplexity_ratio.high >= 1:
         warnings.append(
@@ -210,8 +222,22 @@ def _warnings(against_uniform: Comparison, rates: list[WinRate]) -> list[str]:
         "One training seed a method: the intervals cover the choice of held-out sentences and prompts, not the luck "
         "of a training run or of a uniform draw."
     )
-    judge = judge_warning(rates)
-    return [*warnings, judge] if judge else warnings
+    by_place = judge_warning(rates)
+    return [*warnings, *([by_place] if by_place else []), *judge_warnings(judges)]
+
+
+def _judges(store: Store, config: CurateConfig, keys: RunKeys, method: str) -> list[JudgeFacts]:
+    settings, judged = config.evaluation.judging.judges, keys.judged()
+    return [
+        judge_facts(
+            store,
+            judge_name(settings[number], config.model),
+            calibration,
+            [(method, UNIFORM, judged[number][0]), (method, BASE, judged[number][1])],
+            judged[0] if number else None,
+        )
+        for number, calibration in enumerate(keys.calibrations)
+    ]
 
 
 def _corpus_facts(store: Store, index: CorpusIndex, embeddings: Sequence[str]) -> CorpusFacts:
@@ -310,7 +336,8 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
         ("measure likelihood", "evaluation", keys.evaluations),
         ("complete prompts", "generations", keys.generations),
-        ("judge", "judgements", [keys.judgements_uniform, keys.judgements_base]),
+        ("calibrate the judges", "judgements", keys.calibrations),
+        ("judge", "judgements", [key for judged in keys.judged() for key in judged]),
     ]
     costs = []
     for step, kind, artifacts in steps:

@@ -46,7 +46,7 @@ def small_config(folder: Path, model: Path, store: str) -> CurateConfig:
             "embedding": {"shard_rows": 4},
             "selection": {"budget": 6},
             "finetune": {"epochs": 1, "batch_tokens": 64},
-            "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "task": "verses"},
+            "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"task": "verses"}},
             "store": store,
             "output": str(folder / "output"),
         }
