@@ -34,11 +34,23 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> CurateConfig:
         raise InputError(f"{path}: expected settings such as `corpus:`, found {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
+    return checked_config(values, str(path))
+
+
+def checked_config(values: dict[str, Any], place: str) -> CurateConfig:
+    """The configuration that `values` are.
+
+    Args:
+        place: where they come from, for errors.
+
+    Raises:
+        InputError: a setting is unknown, wrong or missing.
+    """
     try:
         return CurateConfig.model_validate(values)
     except ValidationError as error:
         faults = "\n".join(f"  {_fault(item)}" for item in error.errors())
-        raise InputError(f"{path}: {error.error_count()} settings are wrong\n{faults}") from error
+        raise InputError(f"{place}: {error.error_count()} settings are wrong\n{faults}") from error
 
 
 def commented_defaults() -> str:

@@ -104,7 +104,9 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     )
     report = tasks.make_report(config, keys)
     steps = [corpus, *embedded, *towards, chosen, at_random, trained, trained_at_random, *measured, *written]
-    result = RunResult(report.key, [*steps, *calibrated, *(outcome for outcomes in judged for outcome in outcomes), report])
+    result = RunResult(
+        report.key, [*steps, *calibrated, *(outcome for outcomes in judged for outcome in outcomes), report]
+    )
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
     tasks.publish_model_and_report(config, trained.key, report.key, this_run)
     show_run(config, result, this_run)

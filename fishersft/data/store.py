@@ -47,8 +47,8 @@ class Draft:
 
     `checkpoint` is a local file, named by the artifact's key, for work to go on from when its making is cut short;
     who writes it removes it. `sources` are artifacts that it turned out to be made from, beside those that `publish`
-    was told, each as "kind/key". `started` is when its making began, by `time.perf_counter()`; set it back where that was
-    before the draft.
+    was told, each as "kind/key". `started` is when its making began, by `time.perf_counter()`; set it back where that
+    was before the draft.
     """
 
     folder: Path

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-import httpx
 from openai import (
     APIConnectionError,
     APIStatusError,
@@ -100,9 +99,7 @@ class Endpoint:
         self._key = api_key.get_secret_value() if api_key else ""
         self._key_source = key_source
         self._pace = _Pace(60 / requests_per_minute if requests_per_minute else 0.0)
-        self._client = OpenAI(
-            base_url=base_url, api_key=self._key or "none", timeout=timeout_seconds, max_retries=0
-        )
+        self._client = OpenAI(base_url=base_url, api_key=self._key or "none", timeout=timeout_seconds, max_retries=0)
 
     def ask(self, prompt: str, stopped: threading.Event) -> Reply:
         """The model's answer to a prompt, at temperature 0.
@@ -123,7 +120,7 @@ class Endpoint:
                 return self._asked(prompt)
             except APIStatusError as error:
                 self._raise_if_final(error)
-                fault, wanted = f"status {error.status_code}", _retry_after(error.response)
+                fault, wanted = f"status {error.status_code}", _retry_after(error.response.headers.get("retry-after"))
             except APIConnectionError as error:  # time-outs, too
                 fault = f"{type(error).__name__}: {error}"
             except ValueError as error:  # status 200, but no JSON or not a completion
@@ -209,9 +206,8 @@ class _Pace:
             self._next = max(self._next, time.monotonic() + seconds)
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """The seconds that a response asks to wait: a number or a date, as RFC 9110 has it; None where it does not."""
-    said = response.headers.get("retry-after")
+def _retry_after(said: str | None) -> float | None:
+    """The seconds that a `Retry-After` asks to wait, a number or a date as RFC 9110 has it; None where it does not."""
     if said is None:
         return None
     with suppress(ValueError):

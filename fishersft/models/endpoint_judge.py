@@ -46,7 +46,6 @@ class EndpointJudge:
                     if error is None:
                         yield futures[future], future.result()
                     elif not isinstance(error, Stopped):
-                        stopped.set()
                         failure = failure or error
             finally:
                 stopped.set()  # so that nothing is asked for a caller who has gone
@@ -54,6 +53,13 @@ class EndpointJudge:
             raise failure
 
     def _verdict(self, pair: Pair, stopped: threading.Event) -> Verdict:
+        try:
+            return self._answer(pair, stopped)
+        except InputError:
+            stopped.set()  # at once, so that nobody asks what has to fail
+            raise
+
+    def _answer(self, pair: Pair, stopped: threading.Event) -> Verdict:
         try:
             reply = self._endpoint.ask(self._question.about(*pair), stopped)
         except QuestionRefused as refusal:

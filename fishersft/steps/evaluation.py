@@ -121,9 +121,9 @@ def judge_completions(
     judge: int = 0,
     api_key: SecretStr | None = None,
 ) -> Outcome:
-    """A judge compares two sets of completions in both orders: an artifact of kind "judgements", as `judge_pairs` has it.
+    """A judge compares two sets of completions in both orders: an artifact of kind "judgements".
 
-    The judge sees prompt and completion as one text, and no method's name.
+    It is as `judge_pairs` has it. The judge sees prompt and completion as one text, and no method's name.
 
     Args:
         generations, other: keys of generations of the same prompts.

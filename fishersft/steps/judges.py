@@ -98,9 +98,7 @@ def check_judges(judging: JudgingConfig, base: ModelConfig) -> None:
             find_model(local_model(config, base))
 
 
-def _endpoint_judge(
-    config: JudgeConfig, base_url: str, question: Question, api_key: SecretStr | None
-) -> PreparedJudge:
+def _endpoint_judge(config: JudgeConfig, base_url: str, question: Question, api_key: SecretStr | None) -> PreparedJudge:
     model = config.model or ""  # the config holds that there is one
 
     def open_endpoint() -> Judge:

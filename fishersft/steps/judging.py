@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
-from fishersft.models.judging import PROTOCOL_VERSION, Pair, Verdict, known_rank_pairs
+from fishersft.models.judging import PROTOCOL_VERSION, Pair, Verdict, harmless, known_rank_pairs
 from fishersft.steps.judges import PreparedJudge
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.verdicts import find_or_ask
@@ -45,7 +45,7 @@ def judge_pairs(
     """
 
     def write(draft: Draft) -> None:
-        pairs = read_pairs()
+        pairs = _as_shown(read_pairs())
         differ = [pair for pair in pairs if pair[0] != pair[1]]
         found = find_or_ask(store, judge, [order for pair in differ for order in (pair, pair[::-1])], on_progress)
         draft.sources.extend(found.sources)
@@ -68,7 +68,7 @@ def judge_texts(
     store: Store, judge: PreparedJudge, pairs: Sequence[Pair], on_progress: OnProgress | None = None
 ) -> Outcome:
     """`judge_pairs` for pairs that are at hand and no artifact's."""
-    return judge_pairs(store, judge, {"pairs": digest_of(pairs)}, lambda: pairs, on_progress)
+    return judge_pairs(store, judge, {"pairs": digest_of(_as_shown(pairs))}, lambda: pairs, on_progress)
 
 
 def calibrate_on(
@@ -87,8 +87,12 @@ def calibrate_on(
         most: at most so many pairs are made of them.
         seed: of the shuffling.
     """
-    pairs = known_rank_pairs(texts, most, seed)
+    pairs = known_rank_pairs([harmless(text) for text in texts], most, seed)
     return judge_pairs(store, judge, {"pairs": digest_of(pairs)}, lambda: pairs, on_progress, sources)
+
+
+def _as_shown(pairs: Sequence[Pair]) -> list[Pair]:
+    return [(harmless(first), harmless(second)) for first, second in pairs]
 
 
 def _table(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> pa.Table:

@@ -68,7 +68,9 @@ def find_or_ask(
     known = _Known()
     wanted = dict(zip(digests, pairs, strict=True))
     for manifest, verdicts in _kept(store, judge):
-        useful = {digest: (verdict, f"verdicts/{manifest.key}") for digest, verdict in verdicts.items() if digest in wanted}
+        useful = {
+            digest: (verdict, f"verdicts/{manifest.key}") for digest, verdict in verdicts.items() if digest in wanted
+        }
         if useful:
             used(store, manifest, hit=True)
             known.verdicts.update(useful)
@@ -140,4 +142,3 @@ def _kept(store: Store, judge: PreparedJudge) -> Iterator[tuple[Manifest, dict[s
 
 def _judge_digits(judge: PreparedJudge) -> str:
     return digest_of([VERDICTS_VERSION, PROTOCOL_VERSION, judge.identity])[:_DIGITS]
-
