@@ -100,7 +100,7 @@ def known_rank_pairs(texts: Sequence[str], most: int, seed: int) -> list[Pair]:
 
     Example:
         >>> known_rank_pairs(["Rough winds do shake the buds"], 1, seed=0)
-        [('Rough winds do shake the buds', 'winds the do Rough buds shake')]
+        [('Rough winds do shake the buds', 'the do winds Rough buds shake')]
     """
     pairs: list[Pair] = []
     for text in texts:

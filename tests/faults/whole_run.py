@@ -12,7 +12,7 @@ from fishersft.data.files import Files
 from fishersft.data.store import Store
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
-from fishersft.steps.evaluation import complete_prompts, judge_completions, measure_likelihood
+from fishersft.steps.evaluation import calibrate_judge, complete_prompts, judge_completions, measure_likelihood
 from fishersft.steps.models import prepare_model
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.publishing import publish_dataset, publish_model_and_report
@@ -70,6 +70,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         measured.append(measure_likelihood(store, config, corpus.key, outcome.key))
         written.append(complete_prompts(store, config, corpus.key, outcome.key))
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
+    calibrated = calibrate_judge(store, config, corpus.key)
     against_uniform = judge_completions(store, config, by_informative, by_uniform)
     against_base = judge_completions(store, config, by_informative, by_base)
     keys = RunKeys(
@@ -86,10 +87,11 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         generations=[outcome.key for outcome in written],
         judgements_uniform=against_uniform.key,
         judgements_base=against_base.key,
+        calibrations=[calibrated.key],
     )
     report = make_report(store, config, keys)
     outcomes = [corpus, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
-    outcomes += [against_uniform, against_base, report]
+    outcomes += [calibrated, against_uniform, against_base, report]
     this_run = describe_run(store, outcomes, corpus.key, embedded, None)
     publish_model_and_report(store, config, trained.key, report.key, this_run)
     return outcomes
