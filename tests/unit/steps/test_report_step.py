@@ -24,7 +24,7 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
     settings = tiny_model_folder / "config.json"
     longer = {**json.loads(settings.read_text()), "max_position_embeddings": 1024}  # the judge's question is long
     settings.write_text(json.dumps(longer))
-    rows = [f"verse {i} of {'may ' * (i % 7 + 1)}" for i in range(40)]
+    rows = [f"verse {i} of the poem {'may ' * (i % 7 + 1)}" for i in range(40)]
     (tmp_path / "verses.txt").write_text("\n".join(rows) + "\n")
     (tmp_path / "target.txt").write_text("rough winds do shake\n" + "\n".join(rows[:20]) + "\n")
     return CurateConfig.model_validate(
