@@ -86,6 +86,16 @@ def test_a_pair_that_was_judged_in_another_comparison_in_whatever_order_is_not_a
     assert after[1:] == [*before[3:7], *(choices[::-1] for choices in before[7:])]
 
 
+def test_verdicts_are_found_again_in_a_store_on_s3(
+    server: JudgeServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = config(server, tmp_path)
+    before = judged(Store(bucket), settings, PAIRS[:4])
+    assert judged(Store(bucket), settings, [*PAIRS[1:4], PAIRS[5]])[:3] == before[1:]
+    assert len(server.asked) == 2 * 5
+
+
 def test_another_judge_or_another_question_is_asked_anew(server: JudgeServer, store: Store, tmp_path: Path) -> None:
     settings = config(server, tmp_path)
     judged(store, settings, PAIRS[:1])
