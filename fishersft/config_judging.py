@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, model_validator
 
@@ -18,6 +19,14 @@ def _name_of_a_variable(name: str) -> str:
             "itself has no place in a configuration"
         )
     return name
+
+
+def _url_of_an_endpoint(url: str | None) -> str | None:
+    if url is not None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("expected a URL such as https://api.openai.com/v1")
+    return url
 
 
 def _rule_for_both_answers(rubric: str | None) -> str | None:
@@ -39,12 +48,11 @@ class JudgeConfig(Section):
         "Without base_url a local model, named like model.path, or empty for the base model itself; with base_url the "
         "name that the endpoint serves it under.",
     )
-    base_url: Annotated[str | None, NoCredentials] = described(
+    base_url: Annotated[str | None, NoCredentials, AfterValidator(_url_of_an_endpoint)] = described(
         None,
         1,
         "Base URL",
         "Of an OpenAI-compatible endpoint, such as https://api.openai.com/v1; empty: a local model judges.",
-        pattern="^https?://[^/]",
     )
     api_key_env: Annotated[str, AfterValidator(_name_of_a_variable)] = described(
         "OPENAI_API_KEY",

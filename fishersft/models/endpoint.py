@@ -82,6 +82,9 @@ class Endpoint:
         key_source: where the key comes from, for errors.
         timeout_seconds: for one answer.
         requests_per_minute: at most so many; None: no limit of ours.
+
+    Raises:
+        InputError: the key has characters that cannot be sent.
     """
 
     def __init__(
@@ -96,7 +99,12 @@ class Endpoint:
     ):
         self.name = f"{model} at {base_url}"
         self._model = model
-        self._key = api_key.get_secret_value() if api_key else ""
+        self._key = api_key.get_secret_value().strip() if api_key else ""
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise InputError(
+                f"the key for the judge {self.name} has characters that cannot be sent; {key_source} has to hold the "
+                "key alone, one line of ASCII"
+            )
         self._key_source = key_source
         self._pace = _Pace(60 / requests_per_minute if requests_per_minute else 0.0)
         self._client = OpenAI(base_url=base_url, api_key=self._key or "none", timeout=timeout_seconds, max_retries=0)

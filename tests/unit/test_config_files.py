@@ -102,7 +102,8 @@ def test_a_target_is_read_like_a_corpus_and_credentials_in_it_are_refused(file: 
     [
         ("judges=[]", "judges: List should have at least 1 item"),
         ("judges=[{base_url: 'https://host/v1'}]", "a judge with a base_url needs a model"),
-        ("judges=[{model: m, base_url: host/v1}]", "base_url: String should match pattern"),
+        ("judges=[{model: m, base_url: host/v1}]", "base_url: .*expected a URL such as https"),
+        ("judges=[{model: m, base_url: 'http://host:port/v1'}]", "base_url: .*Port could not be cast"),
         ("judges=[{model: m, input_price: 2.5}]", "input_price and output_price go together"),
         ("judges=[{model: m, api_key_env: sk-4f1b.secret}]", "expected the name of an environment variable"),
         ("rubric=Which is better?", "a rubric says when to respond 1 and when 2"),

@@ -200,6 +200,17 @@ def test_an_endpoint_without_a_key_is_asked_without_one_of_ours(
     assert "sk-for-somebody-else" not in json.dumps(server.headers)
 
 
+def test_a_key_from_a_file_with_a_line_break_is_sent_without_it_and_one_that_cannot_be_sent_is_refused(
+    server: JudgeServer,
+) -> None:
+    choices(judge(server, api_key=SecretStr(f"{KEY}\n")), PAIRS[:1])
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    for key in (f"{KEY}\nHost: elsewhere", f"{KEY}é"):
+        with pytest.raises(InputError, match="MY_KEY has to hold the key alone") as caught:
+            judge(server, api_key=SecretStr(key))
+        assert KEY not in str(caught.value)
+
+
 def test_a_limit_of_requests_a_minute_lets_them_go_one_after_the_other(server: JudgeServer) -> None:
     began = time.monotonic()
     assert choices(judge(server, concurrency=4, requests_per_minute=1200), PAIRS) == CHOICES
