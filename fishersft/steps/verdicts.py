@@ -1,7 +1,7 @@
 """Every verdict of a judge is kept by its content: what it was asked once, in whatever comparison, is not asked again.
 
 Verdicts are published in artifacts of up to `CHUNK` of them, so that an interrupted run loses at most that many and a
-store on S3 holds few files. An artifact's key begins with the judge's digest: those of one judge are found by listing.
+store on S3 holds few files. An artifact's key ends with the judge's digest: those of one judge are found by listing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fishersft.steps.outcome import OnProgress, used
 VERDICTS_VERSION = 1
 CHUNK = 64  # questions
 _READERS = 8
-_DIGITS = 32  # of a key's 64: the judge's; the rest are the questions'
+_DIGITS = 32  # of a key's 64: the questions'; the rest are the judge's
 _SCHEMA = pa.schema(
     {
         "question": pa.string(),
@@ -109,7 +109,7 @@ def _ask(
 def _publish(store: Store, judge: PreparedJudge, said: dict[str, Verdict], started: float) -> str:
     """Keeps some verdicts, asked for since `started`, as an artifact of its own; its name."""
     digests = sorted(said)
-    key = _judge_digits(judge) + digest_of(digests)[:_DIGITS]
+    key = digest_of(digests)[:_DIGITS] + _judge_digits(judge)
     params = {"version": VERDICTS_VERSION, "protocol": PROTOCOL_VERSION, "judge": judge.identity}
     with store.publish("verdicts", key, params, {"questions": digest_of(digests)}, judge.sources) as draft:
         draft.started = started
@@ -128,7 +128,7 @@ def _kept(store: Store, judge: PreparedJudge) -> Iterator[tuple[Manifest, dict[s
     """All artifacts of this judge's verdicts that the store holds, with what they say."""
     digits = _judge_digits(judge)
     names = (file.name.split("/") for file in store.files.list("verdicts"))
-    keys = [name[1] for name in names if name[-1] == "manifest.json" and name[1].startswith(digits)]
+    keys = [name[1] for name in names if name[-1] == "manifest.json" and name[1].endswith(digits)]
 
     def read(key: str) -> tuple[Manifest, dict[str, Verdict]] | None:
         manifest = store.find("verdicts", key)
@@ -141,4 +141,4 @@ def _kept(store: Store, judge: PreparedJudge) -> Iterator[tuple[Manifest, dict[s
 
 
 def _judge_digits(judge: PreparedJudge) -> str:
-    return digest_of([VERDICTS_VERSION, PROTOCOL_VERSION, judge.identity])[:_DIGITS]
+    return digest_of([VERDICTS_VERSION, PROTOCOL_VERSION, judge.identity])[_DIGITS:]
