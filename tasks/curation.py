@@ -103,7 +103,7 @@ def complete_prompts(config: CurateConfig, corpus: str, trained: str | None, met
 
 @task(task_run_name="judge {method} against {other} (judge {judge})")
 def judge_completions(
-    config: CurateConfig, generations: str, other_generations: str, method: str, other: str, judge: int
+    config: CurateConfig, generations: str, other_generations: str, method: str, other: str, judge: int = 0
 ) -> Outcome:
     """Two sets of completions → a judge's verdicts; `judge` is its place in the config, from 0."""
     progress = Progress(f"judging {method} against {other} (judge {judge})", "comparisons")
@@ -116,7 +116,7 @@ def judge_completions(
 
 
 @task(task_run_name="calibrate judge {judge}")
-def calibrate_judge(config: CurateConfig, corpus: str, judge: int) -> Outcome:
+def calibrate_judge(config: CurateConfig, corpus: str, judge: int = 0) -> Outcome:
     """Held-out texts and the same words shuffled → a judge's verdicts; `judge` is its place in the config, from 0."""
     progress = Progress(f"calibrating judge {judge}", "comparisons")
     key = api_key(config, judge)

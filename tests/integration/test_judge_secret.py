@@ -30,7 +30,7 @@ if sys.argv[2]:
 @flow
 def judge():
     curation.check_models(config)
-    print(curation.judge_completions(config, "a" * 64, "b" * 64, "one", "two", 0).facts["asked"], "asked")
+    print(curation.judge_completions(config, "a" * 64, "b" * 64, "one", "two").facts["asked"], "asked")
 
 judge()
 """
