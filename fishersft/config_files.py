@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -40,11 +41,24 @@ def load_settings(path: Path, overrides: Sequence[str], kind: type[Settings]) ->
         raise InputError(f"{path}: expected settings such as `corpus:`, found {type(values).__name__}")
     for override in overrides:
         _apply(values, override)
+    return checked_config(values, str(path), kind)
+
+
+def checked_config(values: dict[str, Any], place: str, kind: type[Settings]) -> Settings:
+    """The configuration that `values` are.
+
+    Args:
+        place: where they come from, for errors.
+        kind: of settings.
+
+    Raises:
+        InputError: a setting is unknown, wrong or missing.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         faults = "\n".join(f"  {_fault(item)}" for item in error.errors())
-        raise InputError(f"{path}: {error.error_count()} settings are wrong\n{faults}") from error
+        raise InputError(f"{place}: {error.error_count()} settings are wrong\n{faults}") from error
 
 
 def commented_defaults(kind: type[CurateConfig] = CurateConfig) -> str:
@@ -92,8 +106,26 @@ def _commented(model: type[BaseModel], indent: int) -> Iterator[str]:
         if isinstance(section, type) and issubclass(section, BaseModel):
             yield f"{pad}{name}:"
             yield from _commented(section, indent + 2)
+        elif element := _listed_section(section):
+            yield f"{pad}{name}:"
+            yield from _as_element(_commented(element, indent + 4))
         else:
             yield f"{pad}{name}: {_default(info)}"
+
+
+def _listed_section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a list is of, if it is of one; its default is one section with the defaults."""
+    element = get_args(annotation)[0] if get_origin(annotation) is list else None
+    return element if isinstance(element, type) and issubclass(element, BaseModel) else None
+
+
+def _as_element(lines: Iterator[str]) -> Iterator[str]:
+    """The lines of a section as the first element of a list: its first setting has the dash."""
+    for line in lines:
+        yield line if line.lstrip().startswith("#") else re.sub(r"  (?=\w)", "- ", line, count=1)
+        if not line.lstrip().startswith("#"):
+            break
+    yield from lines
 
 
 def _default(info: FieldInfo) -> str:

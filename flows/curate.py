@@ -68,8 +68,14 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
             on_tasks.append(tasks.run_harness(config, outcome.key, name))
 
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
-    against_uniform = tasks.judge_completions(config, by_informative, by_uniform, method, UNIFORM)
-    against_base = tasks.judge_completions(config, by_informative, by_base, method, BASE)
+    judges = range(len(config.evaluation.judging.judges))
+    calibrated = [tasks.calibrate_judge(config, corpus.key, judge) for judge in judges]
+    against = ((by_uniform, UNIFORM), (by_base, BASE))
+    judged = [
+        [tasks.judge_completions(config, by_informative, other, method, name, judge) for other, name in against]
+        for judge in judges
+    ]
+    (against_uniform, against_base), *further = judged
 
     keys = RunKeys(
         corpus=corpus.key,
@@ -86,11 +92,14 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
         generations=[outcome.key for outcome in written],
         judgements_uniform=against_uniform.key,
         judgements_base=against_base.key,
+        calibrations=[outcome.key for outcome in calibrated],
+        further_judgements=[[outcome.key for outcome in outcomes] for outcomes in further],
         harness=[outcome.key for outcome in on_tasks],
     )
     report = tasks.make_report(config, keys)
     steps = [corpus, *embedded, *towards, chosen, at_random, overlap, trained, trained_at_random, *measured, *written]
-    result = RunResult(report.key, [*steps, *on_tasks, against_uniform, against_base, report])
+    steps += [*on_tasks, *calibrated, *(outcome for outcomes in judged for outcome in outcomes)]
+    result = RunResult(report.key, [*steps, report])
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
     tasks.publish_model_and_report(config, trained.key, report.key, this_run)
     show_run(config, result, this_run)

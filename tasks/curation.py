@@ -12,16 +12,20 @@ from fishersft.reporting.summary import ThisRun
 from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import embedding, evaluation, harness, held_out, models, publishing, reporting, selection, training
 from fishersft.steps import this_run as this_run_steps
+from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
 from tasks.progress import Progress
+from tasks.secrets import api_key
 
 
 @task(task_run_name="check the models")
 def check_models(config: CurateConfig) -> None:
-    """Fails before any work where the config's model, its judge or its harness tasks are not there."""
+    """Fails before any work where the config's model a judge, a judge's secret or a harness task is not there."""
     find_model(config.model)
-    find_model(evaluation.judge_config(config))
+    check_judges(config.evaluation.judging, config.model)
+    for number in range(len(config.evaluation.judging.judges)):
+        api_key(config, number)
     if config.evaluation.harness_tasks:
         check_tasks(config.evaluation.harness_tasks)
 
@@ -112,15 +116,26 @@ def run_harness(config: CurateConfig, trained: str | None, method: str) -> Outco
     return logged(harness.run_harness(open_store(config.store), config, trained))
 
 
-@task(task_run_name="judge {method} against {other}")
+@task(task_run_name="judge {method} against {other} (judge {judge})")
 def judge_completions(
-    config: CurateConfig, generations: str, other_generations: str, method: str, other: str
+    config: CurateConfig, generations: str, other_generations: str, method: str, other: str, judge: int = 0
 ) -> Outcome:
-    """Two sets of completions → a judge's verdicts."""
-    progress = Progress(f"judging {method} against {other}", "comparisons")
+    """Two sets of completions → a judge's verdicts; `judge` is its place in the config, from 0."""
+    progress = Progress(f"judging {method} against {other} (judge {judge})", "comparisons")
+    key = api_key(config, judge)
     return logged(
-        evaluation.judge_completions(open_store(config.store), config, generations, other_generations, progress)
+        evaluation.judge_completions(
+            open_store(config.store), config, generations, other_generations, progress, judge, key
+        )
     )
+
+
+@task(task_run_name="calibrate judge {judge}")
+def calibrate_judge(config: CurateConfig, corpus: str, judge: int = 0) -> Outcome:
+    """Held-out texts and the same words shuffled → a judge's verdicts; `judge` is its place in the config, from 0."""
+    progress = Progress(f"calibrating judge {judge}", "comparisons")
+    key = api_key(config, judge)
+    return logged(evaluation.calibrate_judge(open_store(config.store), config, corpus, progress, judge, key))
 
 
 @task(task_run_name="write the report")

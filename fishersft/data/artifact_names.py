@@ -20,6 +20,7 @@ KINDS = (
     "evaluation",
     "harness",
     "generations",
+    "verdicts",
     "judgements",
     "report",
     "comparison",

@@ -46,13 +46,15 @@ class Draft:
     """An artifact while it is made: write files into `folder`, small results into `facts`.
 
     `checkpoint` is a local file, named by the artifact's key, for work to go on from when its making is cut short;
-    who writes it removes it. `started` is when its making began, by `time.perf_counter()`; set it back where that was
-    before the draft.
+    who writes it removes it. `sources` are artifacts that it turned out to be made from, beside those that `publish`
+    was told, each as "kind/key". `started` is when its making began, by `time.perf_counter()`; set it back where that
+    was before the draft.
     """
 
     folder: Path
     checkpoint: Path
     facts: dict[str, Any] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
 
@@ -158,7 +160,7 @@ class Store:
                 key=key,
                 params=params,
                 inputs=inputs,
-                sources=sorted(set(sources)),
+                sources=sorted({*sources, *draft.sources}),
                 facts=draft.facts,
                 content=content,
                 files=files,

@@ -1,106 +1,126 @@
-"""A judge that compares two texts in both orders without knowing who wrote them.
+"""What a judge is asked about two texts, how its answer is read, and texts whose order is known.
 
-The prompt is the protocol of the paper's rebuttal: two texts in tags and a question to be answered by 1 or 2. A tag
-inside a text is made harmless, so no text can close its own.
+The question is the protocol of the paper's rebuttal: two texts in tags, no method's name, and an answer of 1 or 2. A
+text is whatever a model wrote: it is made harmless first, so that it stays within its tags.
 """
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+PROTOCOL_VERSION = 1  # of the question, of how texts are made harmless, and of how answers are read
+MOST_CHARACTERS = 8_000  # of a text; of a longer one the end is judged, as that is what was written last
+_TAG = re.compile(r"<(?=[\s\u200c\u200d]*/?[\s\u200c\u200d]*text[\s_-]*[12])", re.IGNORECASE)
+_JOINERS = "\u200c\u200d"  # format characters that words of some languages are written with
+_NUMBER = re.compile(r"(?<![A-Za-z0-9.])[0-9]+(?:[.,][0-9]+)?(?![A-Za-z0-9])")
+_SHUFFLED_WORDS = 60  # of a text, as a judge's calibration shows it
+_FEWEST_WORDS = 5  # different ones, that a shuffled text must have to be told from the real one
 
-from fishersft.errors import InputError
-from fishersft.models.questions import answer_states, as_question, without_special_tokens
-from fishersft.models.tokenising import Tokenised
-
-_TAG = re.compile(r"<(?=\s*/?\s*text_?[12])", re.IGNORECASE)
-_SPARE = 16  # tokens: cut texts may take a few more when they are put together
-
-
-def judge_prompt(first: str, second: str, task: str) -> str:
-    """What the judge is asked about two texts; `task` names the kind of text, such as "Shakespeare"."""
-    first, second = (_TAG.sub("‹", text) for text in (first, second))
-    return (
-        f"Here are two texts.\n<text_1>{first}</text_1>\n<text_2>{second}</text_2>\n"
-        f"Respond 2 if the text in the second is more fluent {task} text than the first, respond 1 otherwise. "
-        "Respond with a single digit."
-    )
+Pair = tuple[str, str]  # the text shown first, and the one shown second
 
 
-class LocalJudge:
-    """A causal LM as judge: the more probable of "1" and "2" as the next token is its answer.
+@dataclass(frozen=True)
+class Question:
+    """What a judge decides: which of two texts is more `criterion` `task` text, or a rubric's question in its place."""
 
-    Args:
-        model: in evaluation mode.
-        tokenizer: the model's; its chat template is used where it has one.
-        task: what the texts should be fluent examples of.
-        max_tokens: the judge's context. Texts that do not fit lose their beginning, both at the same length.
+    task: str
+    criterion: str = "fluent"
+    rubric: str | None = None
+
+    def about(self, first: str, second: str) -> str:
+        """The whole prompt about two texts, whatever they hold."""
+        question = self.rubric or (
+            f"Respond 2 if the text in the second is more {self.criterion} {self.task} text than the first, "
+            "respond 1 otherwise."
+        )
+        return (
+            f"Here are two texts.\n<text_1>{harmless(first)}</text_1>\n<text_2>{harmless(second)}</text_2>\n"
+            f"{question} Respond with a single digit."
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's answer to one question.
 
     Attributes:
-        tokens_read: tokens of all prompts so far.
-
-    Raises:
-        InputError: the tokenizer does not end "1" and "2" with different tokens, or the context is too short.
+        choice: 1 or 2, the text that it named by its place; 0 where it named none.
+        input_tokens, output_tokens: what the answer took.
+        reply: what the judge said, cut; "" where it was refused an answer.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: str, max_tokens: int):
-        self._model = model
-        self._tokenizer: Any = tokenizer
-        self._task = task
-        self.tokens_read = 0
-        one, two = (self._tokenizer(digit, add_special_tokens=False)["input_ids"] for digit in "12")
-        if one[:-1] != two[:-1] or one[-1] == two[-1]:
-            raise InputError('this judge\'s tokenizer does not tell "1" from "2" by one token; name another judge')
-        self._answers = torch.tensor([one[-1], two[-1]])
-        spare = max_tokens - len(self._tokens(judge_prompt("", "", task)).input_ids) - _SPARE
-        self._text_tokens = spare // 2
-        if self._text_tokens < 1:
-            raise InputError(f"the judge's context of {max_tokens} tokens is too short for its question; name another")
-
-    @torch.inference_mode()
-    def second_preferred(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        batch_tokens: int | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> np.ndarray:
-        """For each (first, second) pair log P("2") - log P("1"): float64 (pairs,); above 0 the second is preferred."""
-        prompts = [
-            self._tokens(judge_prompt(self._fitted(first), self._fitted(second), self._task)) for first, second in pairs
-        ]
-        self.tokens_read += sum(len(prompt.input_ids) for prompt in prompts)
-        margins = np.zeros(len(pairs))
-        head: Any = self._model.get_output_embeddings()
-        answers = self._answers.to(self._model.device)
-        for batch, states in answer_states(self._model, prompts, batch_tokens, on_progress):
-            logits = head(states).float()[:, answers]
-            margins[batch] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
-        return margins
-
-    def _fitted(self, text: str) -> str:
-        """The text without special tokens, cut to its last tokens that fit."""
-        text = without_special_tokens(self._tokenizer, text)
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return text if len(ids) <= self._text_tokens else self._tokenizer.decode(ids[-self._text_tokens :])
-
-    def _tokens(self, prompt: str) -> Tokenised:
-        return as_question(self._tokenizer, prompt, cue="\nAnswer: ")
+    choice: int
+    input_tokens: int
+    output_tokens: int
+    reply: str
 
 
-def verdicts(margins: np.ndarray, swapped_margins: np.ndarray) -> np.ndarray:
-    """Scores of the first-named method: 1 win, 0 loss, 0.5 tie, float64 (pairs,).
+class Judge(Protocol):
+    """Whoever answers a `Question` about pairs of texts."""
+
+    def answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
+        """Each pair's index and verdict, in whatever order they come."""
+        ...
+
+
+def harmless(text: str) -> str:
+    """A text that is safe to show within tags: at most `MOST_CHARACTERS`, no control characters, no tag of a question.
+
+    Example:
+        >>> harmless("fine</text_1>\\x00 <text_2>")
+        'fine‹/text_1>  ‹text_2>'
+    """
+    shown = "".join(map(_printable, text[-MOST_CHARACTERS:]))
+    return _TAG.sub("‹", shown)
+
+
+def read_choice(reply: str) -> int:
+    """The text that a reply names, 1 or 2; 0 where it names none or both, or speaks of other numbers too.
+
+    Example:
+        >>> [read_choice(reply) for reply in ("2", "Answer: 1.", "I think 2 is better", "1 or 2?", "8 out of 10", "")]
+        [2, 1, 2, 0, 0, 0]
+    """
+    named = set(_NUMBER.findall(reply.replace("_", " ")))
+    return int(named.pop()) if named in ({"1"}, {"2"}) else 0
+
+
+def known_rank_pairs(texts: Sequence[str], most: int, seed: int) -> list[Pair]:
+    """Pairs of a real text and the same words shuffled: whoever judges language must prefer the first.
 
     Args:
-        margins: log P("2") - log P("1") with the method's text first.
-        swapped_margins: the same with the method's text second.
+        texts: real ones. Those with fewer than 5 different words are passed over; of long ones 60 words are shown.
+        most: at most so many pairs.
+        seed: of the shuffling.
 
-    A judge that prefers another text when the order changes has shown a preference for a place: a tie.
+    Example:
+        >>> known_rank_pairs(["Rough winds do shake the buds"], 1, seed=0)
+        [('Rough winds do shake the buds', 'the do winds Rough buds shake')]
     """
-    wins = (margins < 0) & (swapped_margins > 0)
-    losses = (margins > 0) & (swapped_margins < 0)
-    return np.where(wins, 1.0, np.where(losses, 0.0, 0.5))
+    pairs: list[Pair] = []
+    for text in texts:
+        words = text.split()[:_SHUFFLED_WORDS]
+        if len(pairs) < most and len(set(words)) >= _FEWEST_WORDS:
+            pairs.append((" ".join(words), " ".join(_shuffled(words, seed))))
+    return pairs
+
+
+def _shuffled(words: Sequence[str], seed: int) -> list[str]:
+    """The words in another order than they came in, of which there is one if they are not all the same."""
+    generator, shuffled = random.Random(seed), list(words)
+    while shuffled == words:
+        generator.shuffle(shuffled)
+    return shuffled
+
+
+def _printable(character: str) -> str:
+    """The character; a space for a control character or half of a surrogate pair, nothing for an invisible one."""
+    category = unicodedata.category(character)
+    if category == "Cf":
+        return character if character in _JOINERS else ""
+    return " " if category in ("Cc", "Cs") and character not in "\n\t" else character

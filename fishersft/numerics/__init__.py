@@ -1,5 +1,6 @@
-"""Arrays in, arrays out: information gain, greedy selection and intervals."""
+"""Arrays in, arrays out: information gain, greedy selection, intervals and agreement."""
 
+from fishersft.numerics.agreement import cohen_kappa, pair_scores
 from fishersft.numerics.blocks import Blocks, TokenBlocks
 from fishersft.numerics.certificates import Certificate, PrefixBound, prefix_bound
 from fishersft.numerics.device import resolve_device
@@ -28,8 +29,10 @@ __all__ = [
     "StoredBlocks",
     "TokenBlocks",
     "block_gain",
+    "cohen_kappa",
     "frank_wolfe_bound",
     "information_gains_along",
+    "pair_scores",
     "perplexity_interval",
     "perplexity_ratio_interval",
     "prefix_bound",

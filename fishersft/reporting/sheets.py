@@ -131,6 +131,37 @@ def harness(report: RunReport) -> Sheet:
     return Sheet("Tasks of lm-evaluation-harness", ("Task", "Metric", *methods), rows, words=("Metric",))
 
 
+def judges(report: RunReport) -> Sheet:
+    """Whether each judge tells real text from shuffled, what it preferred, and how far it agrees with the first."""
+    rows = [
+        Row(
+            (judge.name,),
+            (
+                interval(judge.calibration.rate),
+                "fit" if judge.fit else "unfit",
+                *(interval(rate.rate) for rate in judge.win_rates),
+                count(sum(rate.unreadable for rate in judge.win_rates)),
+                number(judge.agreement.kappa if judge.agreement else None, 2),
+                count(judge.tokens),
+                number(judge.cost, 4),
+            ),
+        )
+        for judge in report.judges
+    ]
+    compared = report.judges[0].win_rates if report.judges else []
+    columns = (
+        "Judge",
+        "Real over shuffled text [interval]",
+        "Calibration",
+        *(f"{rate.method} over {rate.other} [interval]" for rate in compared),
+        "Unreadable",
+        "Kappa with the first judge",
+        "Tokens",
+        "Cost",
+    )
+    return Sheet("The judges", columns, rows, words=("Calibration",))
+
+
 def selection(report: RunReport) -> Sheet:
     """How the selection was made: its budget, criterion and conditions, and what it was proven by."""
     rows = [Row((name,), (words,)) for facts in report.selections for name, words in facts.settings.items()]

@@ -121,7 +121,8 @@ class Comparison(Facts):
 class WinRate(Facts):
     """Method against other before the judge, both orders each; a tie (orders disagree) counts one half.
 
-    `identical` counts the pairs whose two texts were the same: they are not judged and not in `prompts`.
+    `identical` counts the pairs whose two texts were the same: they are not judged and not in `prompts`. `unreadable`
+    counts those that are ties because an answer named neither text: a refusal, or words without a 1 or a 2.
     """
 
     method: str
@@ -131,6 +132,7 @@ class WinRate(Facts):
     losses: int
     ties: int
     identical: int = 0
+    unreadable: int = 0
     rate: Interval
     first_chosen: Interval
     verdict: str
@@ -149,6 +151,37 @@ class TaskScore(Facts):
     task: str
     metric: str
     figures: dict[str, TaskFigure]
+
+
+class Agreement(Facts):
+    """How far a judge agrees with the first one on the same pairs, each a win, a loss or a tie.
+
+    `kappa` is Cohen's, the agreement beyond chance; NaN where both said the same of every pair.
+    """
+
+    pairs: int
+    same: float
+    kappa: float
+
+
+class JudgeFacts(Facts):
+    """A judge: whether it tells real text from the same words shuffled, and what it said of the models.
+
+    `cost` is that of all its verdicts, in the currency of the configured prices; None without prices. `agreement` is
+    None for the first judge.
+    """
+
+    name: str
+    calibration: WinRate
+    win_rates: list[WinRate]
+    tokens: int
+    cost: float | None
+    agreement: Agreement | None
+
+    @property
+    def fit(self) -> bool:
+        """Whether it is shown to prefer real text more often than not."""
+        return self.calibration.rate.low > 0.5
 
 
 class Completion(Facts):
@@ -213,6 +246,7 @@ class RunReport(Facts):
     comparisons: list[Comparison]
     win_rates: list[WinRate]
     harness: list[TaskScore] = []
+    judges: list[JudgeFacts] = []
     completions: list[Completion]
     costs: list[StepCost]
     this_run: ThisRun | None = None

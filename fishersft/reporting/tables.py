@@ -45,6 +45,7 @@ def summary_markdown(report: RunReport) -> str:
         sheets.key_numbers,
         sheets.comparisons,
         sheets.win_rates,
+        sheets.judges,
         sheets.harness,
         sheets.selection,
         sheets.corpus,

@@ -6,13 +6,17 @@ from dataclasses import asdict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import SecretStr
 
-from fishersft.config import CurateConfig, ModelConfig
+from fishersft.config import CurateConfig
+from fishersft.data.examples import Conversation, Example, PromptCompletion
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.models.sampling import Sampling
 from fishersft.steps.embedding import examples_digest, tokenising_params
 from fishersft.steps.held_out import evaluated_examples
+from fishersft.steps.judges import PreparedJudge, prepare_judge
+from fishersft.steps.judging import calibrate_on, judge_pairs
 from fishersft.steps.models import (
     device_of,
     loaded_model,
@@ -25,7 +29,6 @@ from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
 LIKELIHOOD_VERSION = 1
 GENERATION_VERSION = 1
-JUDGING_VERSION = 2
 
 
 def measure_likelihood(
@@ -119,48 +122,76 @@ def complete_prompts(
     return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write, sources)
 
 
-def judge_config(config: CurateConfig) -> ModelConfig:
-    """The model that judges: the one that `evaluation.judge` names, or the base model."""
-    if config.evaluation.judge is None:
-        return config.model
-    return config.model.model_copy(update={"path": config.evaluation.judge, "revision": None, "max_tokens": None})
-
-
 def judge_completions(
-    store: Store, config: CurateConfig, generations: str, other: str, on_progress: OnProgress | None = None
+    store: Store,
+    config: CurateConfig,
+    generations: str,
+    other: str,
+    on_progress: OnProgress | None = None,
+    judge: int = 0,
+    api_key: SecretStr | None = None,
 ) -> Outcome:
     """A judge compares two sets of completions in both orders: an artifact of kind "judgements".
 
-    Its table has, for each prompt, log P("2") - log P("1") with the first set's text first, and with it second, and
-    whether both texts are the same, which leaves nothing to judge. The judge sees prompt and completion as one text,
-    and no method's name.
+    It is as `judge_pairs` has it. The judge sees prompt and completion as one text, and no method's name.
+
+    Args:
+        generations, other: keys of generations of the same prompts.
+        judge: its place in `evaluation.judging.judges`.
+        api_key: the key of a judge behind an endpoint; None: from the environment.
     """
-    settings = judge_config(config)
-    judge = prepare_model(store, settings)
+    return judge_pairs(
+        store,
+        _prepared_judge(store, config, judge, api_key),
+        {"generations": generations, "other": other},
+        lambda: list(zip(_texts(store, generations), _texts(store, other), strict=True)),
+        on_progress,
+        [f"generations/{generations}", f"generations/{other}"],
+    )
 
-    def write(draft: Draft) -> None:
-        from fishersft.models.judging import LocalJudge
 
-        tokeniser = loaded_tokeniser(judge, judge.context, settings.trust_remote_code)
-        loaded = loaded_model(judge, settings.dtype, device_of(config), settings.trust_remote_code)
-        first, second = _texts(store, generations), _texts(store, other)
-        local_judge = LocalJudge(loaded, tokeniser.tokenizer, config.evaluation.task, judge.context)
-        pairs = [*zip(first, second, strict=True), *zip(second, first, strict=True)]
-        margins = local_judge.second_preferred(pairs, config.embedding.batch_tokens, on_progress)
-        table = pa.table(
-            {
-                "margin": pa.array(margins[: len(first)]),
-                "swapped_margin": pa.array(margins[len(first) :]),
-                "identical": [text == other_text for text, other_text in zip(first, second, strict=True)],
-            }
-        )
-        pq.write_table(table, draft.folder / "judgements.parquet")
-        draft.facts.update(prompts=len(first), tokens=local_judge.tokens_read)
+def calibrate_judge(
+    store: Store,
+    config: CurateConfig,
+    corpus: str,
+    on_progress: OnProgress | None = None,
+    judge: int = 0,
+    api_key: SecretStr | None = None,
+) -> Outcome:
+    """A judge compares held-out texts with the same words shuffled: an artifact of kind "judgements".
 
-    params = {"task": config.evaluation.task, "dtype": settings.dtype}
-    inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
-    sources = [f"generations/{generations}", f"generations/{other}", *judge.sources]
-    return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write, sources)
+    Args:
+        corpus: the corpus artifact's key.
+        judge, api_key: as for `judge_completions`.
+    """
+    return calibrate_on(
+        store,
+        _prepared_judge(store, config, judge, api_key),
+        [_plain_text(example) for example in evaluated_examples(store, config, corpus).examples],
+        config.evaluation.judging.calibration_pairs,
+        config.seed,
+        on_progress,
+        [f"corpus/{corpus}"],
+    )
+
+
+def _prepared_judge(store: Store, config: CurateConfig, judge: int, api_key: SecretStr | None) -> PreparedJudge:
+    return prepare_judge(
+        store,
+        config.evaluation.judging,
+        config.model,
+        number=judge,
+        device=device_of(config),
+        batch_tokens=config.embedding.batch_tokens,
+        api_key=api_key,
+    )
+
+
+def _plain_text(example: Example) -> str:
+    """An example as the text that a judge sees: of a prompt and its completion both, of a conversation all turns."""
+    if isinstance(example, Conversation):
+        return "\n".join(message.content for message in example.messages)
+    return example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
 
 
 def _texts(store: Store, generations: str) -> list[str]:

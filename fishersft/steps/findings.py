@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from fishersft.data.store import Store
 from fishersft.numerics import (
+    pair_scores,
     perplexity_interval,
     perplexity_ratio_interval,
     wilson_interval,
@@ -64,14 +65,22 @@ def compare_likelihoods(
 
 
 def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
-    """How often the judge preferred a method's completions; a preference that turns with the order is a tie."""
-    columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
-    differ = ~np.array(columns["identical"])
-    margins, swapped = np.array(columns["margin"])[differ], np.array(columns["swapped_margin"])[differ]
-    scores = scores_of(store, judgements)[differ]
+    """How often the judge preferred a method's completions; a preference that turns with the order is a tie.
+
+    How often the first text was named counts a pair at a time, as its two answers are not independent, and only pairs
+    both of whose answers name a text.
+    """
+    columns = {
+        name: np.array(values, dtype=np.int8)
+        for name, values in pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet")
+        .to_pydict()
+        .items()
+    }
+    differ, readable = columns["identical"] == 0, (columns["identical"] == 0) & (columns["unreadable"] == 0)
+    choices, swapped = columns["choice"], columns["swapped_choice"]
+    scores = pair_scores(choices[differ], swapped[differ])
     rate = _share(scores)
-    # How often the first text was named, a pair at a time: its two answers are not independent. 0 is undecided.
-    first = _share((2 - np.sign(margins) - np.sign(swapped)) / 4)
+    first = _share(((choices[readable] == 1).astype(float) + (swapped[readable] == 1)) / 2)
     if not len(scores):
         verdict = f"{method} and {other} wrote the same, so there was nothing to judge"
     elif rate.low > 0.5:
@@ -90,17 +99,16 @@ def win_rate(store: Store, method: str, other: str, judgements: str) -> WinRate:
         rate=rate,
         first_chosen=first,
         identical=int((~differ).sum()),
+        unreadable=int(columns["unreadable"].sum()),
         verdict=verdict,
     )
 
 
 def scores_of(store: Store, judgements: str) -> np.ndarray:
     """A judge's verdicts on a method's completions: (prompts,), 1 win, 0 loss, 0.5 tie, NaN where both are the same."""
-    from fishersft.models.judging import verdicts
-
     columns = pq.read_table(store.fetch("judgements", judgements) / "judgements.parquet").to_pydict()
-    scores = verdicts(np.array(columns["margin"]), np.array(columns["swapped_margin"]))
-    return np.where(columns["identical"], np.nan, scores)
+    scores = pair_scores(columns["choice"], columns["swapped_choice"])
+    return np.where(np.array(columns["identical"], dtype=bool), np.nan, scores)
 
 
 def overlap_facts(store: Store, overlap: str, left_out: bool) -> OverlapFacts:
@@ -145,7 +153,7 @@ def judge_warning(rates: list[WinRate]) -> str | None:
         return None
     return (
         f"The judge chose the first text {_percent(first)} of the time: it goes by place rather than by content, and "
-        "its win rates say little. Name a stronger one in evaluation.judge."
+        "its win rates say little. Name a stronger one in evaluation.judging.judges."
     )
 
 

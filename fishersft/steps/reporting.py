@@ -21,6 +21,7 @@ from fishersft.reporting.summary import (
     Comparison,
     Completion,
     CorpusFacts,
+    JudgeFacts,
     RunReport,
     SelectionFacts,
     StepCost,
@@ -39,6 +40,8 @@ from fishersft.steps.findings import (
     task_scores,
     win_rate,
 )
+from fishersft.steps.judge_findings import judge_facts, judge_warnings
+from fishersft.steps.judges import judge_name
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
 
@@ -56,7 +59,9 @@ class RunKeys:
     """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
     `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one. `harness` is empty where no task of it was asked for.
+    corpus artifact of the selection's target, where it has one. `calibrations` has a key a judge, and
+    `further_judgements` for each judge after the first its judgements against uniform and against the base model.
+    `harness` is empty where no task of it was asked for.
     """
 
     corpus: str
@@ -74,6 +79,12 @@ class RunKeys:
     judgements_uniform: str
     judgements_base: str
     harness: list[str] = field(default_factory=list)
+    calibrations: list[str] = field(default_factory=list)
+    further_judgements: list[list[str]] = field(default_factory=list)
+
+    def judged(self) -> list[list[str]]:
+        """For each judge its judgements against uniform and against the base model."""
+        return [[self.judgements_uniform, self.judgements_base], *self.further_judgements]
 
     def artifacts(self) -> list[str]:
         """All of them as "kind/key"; of a base model that is a folder of the user's, there is none."""
@@ -85,7 +96,7 @@ class RunKeys:
             ("fine-tuned-model", [self.trained, self.uniform_trained]),
             ("evaluation", self.evaluations),
             ("generations", self.generations),
-            ("judgements", [self.judgements_uniform, self.judgements_base]),
+            ("judgements", [*self.calibrations, *(key for keys in self.judged() for key in keys)]),
             ("harness", self.harness),
         ]
         return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
@@ -139,11 +150,12 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         win_rate(store, method, UNIFORM, keys.judgements_uniform),
         win_rate(store, method, BASE, keys.judgements_base),
     ]
+    judges = _judges(store, config, keys, method)
     selected = store.get("selection", keys.selection).facts
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     return RunReport(
         name=config.name,
-        judge=config.evaluation.judge or f"{config.model.path} (the base model itself)",
+        judge=judge_name(config.evaluation.judging.judges[0], config.model),
         corpus=_corpus_facts(store, index, keys.embeddings),
         overlap=overlap,
         pool_lengths=_pool_lengths(store, keys.embeddings),
@@ -162,6 +174,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         ],
         comparisons=comparisons,
         win_rates=rates,
+        judges=judges,
         harness=task_scores(store, dict(zip((BASE, method, UNIFORM), keys.harness, strict=False))),
         completions=_completions(store, keys.generations, method),
         costs=_costs(store, keys),
@@ -169,7 +182,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         warnings=[
             *_selection_warnings(store, config, keys, selected),
             *overlap_warning(overlap),
-            *_warnings(comparisons[0], rates),
+            *_warnings(comparisons[0], rates, judges),
         ],
         config=shown_config(config),
         versions=library_versions(),
@@ -217,7 +230,7 @@ def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> set[s
     return {example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)}
 
 
-def _warnings(against_uniform: Comparison, rates: list[WinRate]) -> list[str]:
+def _warnings(against_uniform: Comparison, rates: list[WinRate], judges: list[JudgeFacts]) -> list[str]:
     warnings = []
     if against_uniform.perplexity_ratio.high >= 1:
         warnings.append(
@@ -228,8 +241,22 @@ def _warnings(against_uniform: Comparison, rates: list[WinRate]) -> list[str]:
         "One training seed a method: the intervals cover the choice of held-out sentences and prompts, not the luck "
         "of a training run or of a uniform draw."
     )
-    judge = judge_warning(rates)
-    return [*warnings, judge] if judge else warnings
+    by_place = judge_warning(rates)
+    return [*warnings, *([by_place] if by_place else []), *judge_warnings(judges)]
+
+
+def _judges(store: Store, config: CurateConfig, keys: RunKeys, method: str) -> list[JudgeFacts]:
+    settings, judged = config.evaluation.judging.judges, keys.judged()
+    return [
+        judge_facts(
+            store,
+            judge_name(settings[number], config.model),
+            calibration,
+            [(method, UNIFORM, judged[number][0]), (method, BASE, judged[number][1])],
+            judged[0] if number else None,
+        )
+        for number, calibration in enumerate(keys.calibrations)
+    ]
 
 
 def _corpus_facts(store: Store, index: CorpusIndex, embeddings: Sequence[str]) -> CorpusFacts:
@@ -321,7 +348,8 @@ def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
         ("measure likelihood", "evaluation", keys.evaluations),
         ("complete prompts", "generations", keys.generations),
-        ("judge", "judgements", [keys.judgements_uniform, keys.judgements_base]),
+        ("calibrate the judges", "judgements", keys.calibrations),
+        ("judge", "judgements", [key for judged in keys.judged() for key in judged]),
         ("run the harness", "harness", keys.harness),
     ]
     costs = []

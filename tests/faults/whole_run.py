@@ -12,7 +12,7 @@ from fishersft.data.files import Files
 from fishersft.data.store import Store
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
-from fishersft.steps.evaluation import complete_prompts, judge_completions, measure_likelihood
+from fishersft.steps.evaluation import calibrate_judge, complete_prompts, judge_completions, measure_likelihood
 from fishersft.steps.held_out import look_for_overlap
 from fishersft.steps.models import prepare_model
 from fishersft.steps.outcome import Outcome, open_store
@@ -47,7 +47,7 @@ def small_config(folder: Path, model: Path, store: str) -> CurateConfig:
             "embedding": {"shard_rows": 4},
             "selection": {"budget": 6},
             "finetune": {"epochs": 1, "batch_tokens": 64},
-            "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "task": "verses"},
+            "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"task": "verses"}},
             "store": store,
             "output": str(folder / "output"),
         }
@@ -72,6 +72,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         measured.append(measure_likelihood(store, config, corpus.key, outcome.key))
         written.append(complete_prompts(store, config, corpus.key, outcome.key))
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
+    calibrated = calibrate_judge(store, config, corpus.key)
     against_uniform = judge_completions(store, config, by_informative, by_uniform)
     against_base = judge_completions(store, config, by_informative, by_base)
     keys = RunKeys(
@@ -89,10 +90,11 @@ def run_all(config: CurateConfig) -> list[Outcome]:
         generations=[outcome.key for outcome in written],
         judgements_uniform=against_uniform.key,
         judgements_base=against_base.key,
+        calibrations=[calibrated.key],
     )
     report = make_report(store, config, keys)
     outcomes = [corpus, overlap, *embedded, chosen, at_random, trained, trained_at_random, *measured, *written]
-    outcomes += [against_uniform, against_base, report]
+    outcomes += [calibrated, against_uniform, against_base, report]
     this_run = describe_run(store, outcomes, corpus.key, embedded, None)
     publish_model_and_report(store, config, trained.key, report.key, this_run)
     return outcomes

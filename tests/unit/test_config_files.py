@@ -54,7 +54,9 @@ def test_a_wrong_setting_is_named(file: Path, override: str, message: str) -> No
         "store=s3://me:secret@bucket/prefix",
         "output=s3://me:sec/ret@bucket/prefix",
         "corpus.path=[a.txt, 'https://host/a.txt?token=secret']",
-        "evaluation.judge=https://me:secret@host/model",
+        "evaluation.judging.judges=[{model: 'https://me:secret@host/model'}]",
+        "evaluation.judging.judges=[{model: m, base_url: 'https://me:secret@host/v1'}]",
+        "evaluation.judging.judges=[{model: m, base_url: 'https://host/v1?key=secret'}]",
     ],
 )
 def test_credentials_in_a_url_are_refused_and_not_repeated(file: Path, override: str) -> None:
@@ -99,6 +101,32 @@ def test_a_target_is_read_like_a_corpus_and_credentials_in_it_are_refused(file: 
     assert CurateConfig.model_validate(config.model_dump()) == config
     with pytest.raises(InputError, match="credentials or a signature in the URL"):
         load_config(file, ["selection.target={path: 's3://me:secret@bucket/t.txt'}"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("judges=[]", "judges: List should have at least 1 item"),
+        ("judges=[{base_url: 'https://host/v1'}]", "a judge with a base_url needs a model"),
+        ("judges=[{model: m, base_url: host/v1}]", "base_url: .*expected a URL such as https"),
+        ("judges=[{model: m, base_url: 'http://host:port/v1'}]", "base_url: .*Port could not be cast"),
+        ("judges=[{model: m, input_price: 2.5}]", "input_price and output_price go together"),
+        ("judges=[{model: m, api_key_env: sk-4f1b.secret}]", "expected the name of an environment variable"),
+        ("rubric=Which is better?", "a rubric says when to respond 1 and when 2"),
+        ("calibration_pairs=3", "greater than or equal to 4"),
+    ],
+)
+def test_a_wrong_setting_of_judging_is_named_and_no_key_repeated(file: Path, setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(file, [f"evaluation.judging.{setting}"])
+    assert "secret" not in str(caught.value)
+
+
+def test_judges_are_a_list_of_sections_of_their_own(file: Path) -> None:
+    config = load_config(file, ["evaluation.judging.judges=[{}, {model: m, base_url: 'https://host/v1'}]"])
+    own, other = config.evaluation.judging.judges
+    assert (own.model, own.base_url, other.model, other.api_key_env) == (None, None, "m", "OPENAI_API_KEY")
+    assert CurateConfig.model_validate(config.model_dump()) == config
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:

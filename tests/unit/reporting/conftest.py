@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from fishersft.config import CorpusConfig, CurateConfig
+from fishersft.numerics import wilson_interval
 from fishersft.reporting.summary import (
+    Agreement,
     ChosenRow,
     Comparison,
     Completion,
     CorpusFacts,
     Interval,
+    JudgeFacts,
     LikelihoodFacts,
     OverlapFacts,
     RunReport,
@@ -59,6 +62,25 @@ def _training(method: str, sentences: int, tokens: int, start: float, rng: np.ra
     )
 
 
+def _judge(name: str, against_uniform: WinRate, won: int, agreement: Agreement | None) -> JudgeFacts:
+    """A judge that told `won` of 16 real texts from their words shuffled, and named the rest by place."""
+    rate, low, high = wilson_interval(won + (16 - won) / 2, 16)
+    calibration = WinRate(
+        method="real text",
+        other="the same words shuffled",
+        prompts=16,
+        wins=won,
+        losses=0,
+        ties=16 - won,
+        rate=Interval(value=rate, low=low, high=high),
+        first_chosen=Interval(value=0.7, low=0.6, high=0.8),
+        verdict="",
+    )
+    return JudgeFacts(
+        name=name, calibration=calibration, win_rates=[against_uniform], tokens=16_320, cost=0.0417, agreement=agreement
+    )
+
+
 @pytest.fixture(scope="session")
 def make_report() -> Callable[..., RunReport]:
     """A function that makes a realistic report; keywords replace its fields."""
@@ -69,6 +91,19 @@ def make_report() -> Callable[..., RunReport]:
         chosen = np.sort(rng.choice(pool, 400, p=pool / pool.sum()))[::-1][:200]
         uniform = rng.permutation(pool)
         uniform = uniform[: int(np.searchsorted(np.cumsum(uniform), chosen.sum(), side="right"))]
+        against_uniform = WinRate(
+            method="d-optimal",
+            other="uniform",
+            prompts=32,
+            wins=7,
+            losses=9,
+            ties=16,
+            unreadable=3,
+            rate=Interval(value=0.469, low=0.346, high=0.591),
+            first_chosen=Interval(value=0.703, low=0.582, high=0.801),
+            verdict="no difference shown",
+        )
+        agreement = Agreement(pairs=32, same=0.625, kappa=0.318)
         report = RunReport(
             name="shakespeare-demo",
             judge="SmolLM2-135M-Instruct",
@@ -136,18 +171,10 @@ def make_report() -> Callable[..., RunReport]:
                     verdict="better",
                 ),
             ],
-            win_rates=[
-                WinRate(
-                    method="d-optimal",
-                    other="uniform",
-                    prompts=32,
-                    wins=7,
-                    losses=9,
-                    ties=16,
-                    rate=Interval(value=0.469, low=0.346, high=0.591),
-                    first_chosen=Interval(value=0.703, low=0.582, high=0.801),
-                    verdict="no difference shown",
-                )
+            win_rates=[against_uniform],
+            judges=[
+                _judge("SmolLM2-135M-Instruct", against_uniform, 2, None),
+                _judge("judge-large at https://judges.example/v1", against_uniform, 15, agreement),
             ],
             completions=[
                 Completion(
@@ -204,10 +231,11 @@ def hostile_report(make_report: Callable[..., RunReport]) -> RunReport:
     chosen = [row.model_copy(update={"text": HOSTILE, "source": HOSTILE[:200]}) for row in report.chosen[:2]]
     completions = [Completion(prompt=HOSTILE, completions={"base": HOSTILE, "uniform": HOSTILE})]
     costs = [StepCost(step=HOSTILE[:200], artifacts=1, tokens=1, seconds=0.0)]
-    config = {**report.config, "evaluation": {"task": HOSTILE}}
+    config = {**report.config, "evaluation": {"judging": {"task": HOSTILE}}}
     return make_report(
         name=HOSTILE[:200],
         judge=HOSTILE[:200],
+        judges=[judge.model_copy(update={"name": HOSTILE[:200]}) for judge in report.judges],
         headline=HOSTILE[:200],
         warnings=[HOSTILE],
         chosen=chosen,

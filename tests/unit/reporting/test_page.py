@@ -115,7 +115,8 @@ def test_every_figure_says_in_words_what_it_shows(html: str) -> None:
 def test_the_reader_meets_the_verdict_first_and_the_details_after(html: str, report: RunReport) -> None:
     headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", html)
     assert headings == [
-        *(report.headline, "Key numbers", "Was it better?", "What the judge preferred", "Figures"),
+        *(report.headline, "Key numbers", "Was it better?", "What the judge preferred", "The judges"),
+        "Figures",
         *("What was chosen", "Lengths", "Completions side by side", "The corpus", "What it cost", "Terms"),
         *("Exact configuration", "Versions"),
     ]
@@ -137,15 +138,22 @@ def test_the_numbers_of_the_report_are_on_the_page(html: str) -> None:
         assert number in text
 
 
+def test_every_judge_is_on_the_page_with_its_calibration_and_its_agreement(html: str) -> None:
+    text = Page(html).text
+    for cell in ("0.56 [0.33, 0.77]", "unfit", "judge-large at https://judges.example/v1", "fit", "0.32", "0.0417"):
+        assert cell in text
+
+
 def test_a_report_of_a_selection_alone_leaves_the_other_sections_out(
     make_report: Callable[..., RunReport],
 ) -> None:
-    empty = {"trainings": [], "likelihoods": [], "comparisons": [], "win_rates": [], "completions": []}
+    empty = {"trainings": [], "likelihoods": [], "comparisons": [], "win_rates": [], "judges": [], "completions": []}
     html = render_html(make_report(**empty, costs=[], warnings=[], chosen=[]))
     Page(html)
     for heading in (
         "Was it better?",
         "What the judge preferred",
+        "The judges",
         "Completions",
         "What it cost",
         "What was chosen",

@@ -173,6 +173,7 @@ def test_the_markdown_holds_headline_warnings_and_all_tables(report: RunReport) 
         "Key numbers",
         "Likelihood, compared",
         "What the judge preferred",
+        "The judges",
         "The corpus",
         "What it cost",
     ):
@@ -186,7 +187,7 @@ def test_hostile_markdown_stays_one_inert_cell(hostile_report: RunReport) -> Non
     assert "https://" not in text
     for line in text.splitlines():
         if line.startswith("|"):
-            assert line.count("|") in (4, 5, 6, 7, 8)
+            assert line.count("|") in (4, 5, 6, 7, 8, 9)
     plain = "".join(printed(Markdown(text)).split())
     assert "<script>document.title='owned'</script></pre></div><imgsrc=xonerror=alert(1)>" in plain
 

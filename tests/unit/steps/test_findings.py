@@ -20,10 +20,11 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def judgements(store: Store, margins: Sequence[float], swapped: Sequence[float], identical: Sequence[bool]) -> WinRate:
+def judgements(store: Store, choices: Sequence[int], swapped: Sequence[int], identical: Sequence[bool]) -> WinRate:
+    unreadable = [not same and 0 in pair for *pair, same in zip(choices, swapped, identical, strict=True)]
     with store.publish("judgements", "0" * 64, {}, {}) as draft:
-        table = pa.table({"margin": margins, "swapped_margin": swapped, "identical": identical})
-        pq.write_table(table, draft.folder / "judgements.parquet")
+        columns = {"choice": choices, "swapped_choice": swapped, "identical": identical, "unreadable": unreadable}
+        pq.write_table(pa.table(columns), draft.folder / "judgements.parquet")
     return win_rate(store, "a", "b", "0" * 64)
 
 
@@ -34,26 +35,26 @@ def evaluation(store: Store, key: str, nll: Sequence[float]) -> str:
 
 
 def test_wins_losses_and_ties_are_counted_over_both_orders(store: Store) -> None:
-    rate = judgements(store, [-1, 1, -1, 1], [1, -1, -1, 1], [False] * 4)
+    rate = judgements(store, [1, 2, 1, 2], [2, 1, 1, 2], [False] * 4)
     assert (rate.wins, rate.losses, rate.ties, rate.prompts) == (1, 1, 2, 4)
     assert rate.rate.value == 0.5 and "no preference" in rate.verdict
 
 
 def test_a_judge_that_always_names_the_first_text_is_called_out(store: Store) -> None:
-    rate = judgements(store, [-1.0] * 20, [-1.0] * 20, [False] * 20)
+    rate = judgements(store, [1] * 20, [1] * 20, [False] * 20)
     assert rate.ties == 20 and rate.first_chosen.value == 1.0
     assert "100.0% of the time" in str(judge_warning([rate]))
 
 
 def test_a_judge_that_prefers_one_writer_is_not_called_out(store: Store) -> None:
-    rate = judgements(store, [-1.0] * 20, [1.0] * 20, [False] * 20)
+    rate = judgements(store, [1] * 20, [2] * 20, [False] * 20)
     assert rate.wins == 20 and rate.first_chosen.value == 0.5
     assert judge_warning([rate]) is None and rate.verdict == "the judge prefers a to b"
 
 
 def test_identical_texts_are_nothing_to_judge_and_no_ground_to_blame_the_judge(store: Store) -> None:
-    rate = judgements(store, [0.5] * 5, [0.5] * 5, [True] * 5)
-    assert (rate.prompts, rate.identical) == (0, 5)
+    rate = judgements(store, [0] * 5, [0] * 5, [True] * 5)
+    assert (rate.prompts, rate.identical, rate.unreadable) == (0, 5, 0)
     assert (rate.rate.low, rate.rate.high) == (0.0, 1.0)
     assert judge_warning([rate]) is None and "nothing to judge" in rate.verdict
 
@@ -64,6 +65,13 @@ def test_overlap_is_warned_of_where_it_is_evaluated_on() -> None:
     assert warning.startswith("1,200 of the held-out examples overlap with the pool (13 words in a row")
     assert overlap_warning(overlap.model_copy(update={"left_out": True})) == []
     assert overlap_warning(overlap.model_copy(update={"held_out": 0})) == []
+
+
+def test_answers_that_name_no_text_are_ties_and_say_nothing_about_a_place(store: Store) -> None:
+    rate = judgements(store, [1, 1, 0, 0], [2, 0, 2, 0], [False] * 4)
+    assert (rate.wins, rate.ties, rate.unreadable) == (1, 3, 3)
+    assert rate.first_chosen.value == 0.5
+    assert judgements(store, [1, 1, 0], [1, 0, 0], [False] * 3).first_chosen.value == 1.0
 
 
 def test_a_clear_difference_is_called_one_and_noise_is_not(store: Store) -> None:

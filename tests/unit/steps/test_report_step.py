@@ -10,6 +10,7 @@ import pytest
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.reporting.page import render_html
+from fishersft.reporting.sheets import judges
 from fishersft.steps import evaluation
 from fishersft.steps.corpus import read_corpus, read_target, target_config
 from fishersft.steps.embedding import embed_shard
@@ -24,7 +25,7 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
     settings = tiny_model_folder / "config.json"
     longer = {**json.loads(settings.read_text()), "max_position_embeddings": 1024}  # the judge's question is long
     settings.write_text(json.dumps(longer))
-    rows = [f"verse {i} of {'may ' * (i % 7 + 1)}" for i in range(40)]
+    rows = [f"verse {i} of the poem {'may ' * (i % 7 + 1)}" for i in range(40)]
     (tmp_path / "verses.txt").write_text("\n".join(rows) + "\n")
     (tmp_path / "target.txt").write_text("rough winds do shake\n" + "\n".join(rows[:20]) + "\n")
     return CurateConfig.model_validate(
@@ -36,8 +37,13 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
                 "criterion": "v-optimal",
                 "target": {"path": str(tmp_path / "target.txt")},
             },
-            "finetune": {"epochs": 1},
-            "evaluation": {"prompts": 2, "prompt_tokens": 2, "new_tokens": 2},
+            "finetune": {"epochs": 1, "learning_rate": 0.1},
+            "evaluation": {
+                "prompts": 2,
+                "prompt_tokens": 2,
+                "new_tokens": 8,
+                "judging": {"judges": [{}, {"model": str(tiny_model_folder)}]},
+            },
             "store": str(tmp_path / "store"),
             "output": str(tmp_path / "output"),
         }
@@ -54,6 +60,10 @@ def keys_of_a_run(store: Store, config: CurateConfig) -> RunKeys:
     trained_at_random = finetune_on(store, config, at_random.key, trained.facts["steps_per_epoch"])
     models = (None, trained.key, trained_at_random.key)
     written = [evaluation.complete_prompts(store, config, corpus.key, model).key for model in models]
+    judged = [
+        [evaluation.judge_completions(store, config, written[1], written[i], judge=number).key for i in (2, 0)]
+        for number in (0, 1)
+    ]
     return RunKeys(
         corpus=corpus.key,
         overlap=look_for_overlap(store, config, corpus.key).key,
@@ -67,8 +77,10 @@ def keys_of_a_run(store: Store, config: CurateConfig) -> RunKeys:
         uniform_trained=trained_at_random.key,
         evaluations=[evaluation.measure_likelihood(store, config, corpus.key, model).key for model in models],
         generations=written,
-        judgements_uniform=evaluation.judge_completions(store, config, written[1], written[2]).key,
-        judgements_base=evaluation.judge_completions(store, config, written[1], written[0]).key,
+        judgements_uniform=judged[0][0],
+        judgements_base=judged[0][1],
+        calibrations=[evaluation.calibrate_judge(store, config, corpus.key, judge=number).key for number in (0, 1)],
+        further_judgements=judged[1:],
     )
 
 
@@ -85,6 +97,22 @@ def test_a_v_optimal_run_is_reported_without_a_certificate_and_with_a_warning_of
     )
     assert list(chosen.settings) == ["Budget", "Criterion", "Regularization", "Variance on the target"]
     assert any("of the held-out examples are in the target too" in warning for warning in report.warnings)
-    assert {cost.step for cost in report.costs} >= {"read the target", "embed the target"}
+    assert {cost.step for cost in report.costs} >= {"read the target", "embed the target", "calibrate the judges"}
     page = render_html(report)
+    assert "The judges" in page
     assert 'id="selection"' in page and "Variance on the target" in page and "of the best possible" not in page
+
+
+def test_every_judge_is_reported_with_its_calibration_and_its_agreement_with_the_first(config: CurateConfig) -> None:
+    store = Store(config.store)
+    report = build_report(store, config, keys_of_a_run(store, config))
+    own, named = report.judges
+    assert own.name == f"{config.model.path} (the base model itself)" and named.name == config.model.path
+    assert own.agreement is None
+    assert named.agreement is not None and named.agreement.same == 1.0  # it is the same model
+    assert own.calibration.prompts > 0 and own.win_rates == report.win_rates
+    unfit = [warning for warning in report.warnings if "is unfit: it preferred real text" in warning]
+    assert len(unfit) == sum(not judge.fit for judge in report.judges)
+    sheet = judges(report)
+    assert [row.heading for row in sheet.rows] == [own.name, named.name]
+    assert sheet.columns[3:5] == ("V-optimal over uniform [interval]", "V-optimal over base model [interval]")
