@@ -14,12 +14,14 @@ from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
 from tasks.progress import Progress
+from tasks.ui import show_losses
 
 
 @task(task_run_name="check the models")
 def check_models(config: CurateConfig) -> None:
     """Fails before any work where the config's model or its judge is not there."""
     find_model(config.model)
+    find_model(models.trained_config(config).model)
     find_model(evaluation.judge_config(config))
 
 
@@ -77,10 +79,14 @@ def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
 
 
 @task(task_run_name="fine-tune on {method}")
-def finetune_on(config: CurateConfig, chosen: str, method: str, steps_per_epoch: int | None = None) -> Outcome:
+def finetune_on(
+    config: CurateConfig, corpus: str, chosen: str, method: str, steps_per_epoch: int | None = None
+) -> Outcome:
     """Selection → fine-tuned model."""
     progress = Progress(f"fine-tuning on {method}", "steps")
-    return _logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
+    trained = training.finetune_on(open_store(config.store), config, corpus, chosen, steps_per_epoch, progress)
+    show_losses(config, method, trained.facts)
+    return _logged(trained)
 
 
 @task(task_run_name="measure likelihood of {method}")

@@ -6,11 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CurateConfig, ModelConfig
-from fishersft.data.examples import Example
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest, tokenising_params
+from fishersft.steps.held_out import measured_examples
 from fishersft.steps.models import (
     device_of,
     loaded_model,
@@ -18,6 +17,7 @@ from fishersft.steps.models import (
     most_tokens,
     prepare_model,
     prepare_trained,
+    trained_config,
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
@@ -36,8 +36,9 @@ def measure_likelihood(
         trained: a fine-tuned model's key; None for the model that the config names.
         on_progress: called with (sentences done, in all).
     """
+    config = trained_config(config)
     model = prepare_trained(store, config.model, trained)
-    examples = _held_out(store, config, corpus)[: config.evaluation.sentences]
+    examples = measured_examples(store, config, corpus)[: config.evaluation.sentences]
 
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import sentence_nll
@@ -67,9 +68,10 @@ def complete_prompts(
     store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
 ) -> Outcome:
     """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model."""
+    config = trained_config(config)
     base = prepare_model(store, config.model)
     model = prepare_trained(store, config.model, trained)
-    examples = _held_out(store, config, corpus)
+    examples = measured_examples(store, config, corpus)
     settings = config.evaluation
 
     def write(draft: Draft) -> None:
@@ -113,7 +115,7 @@ def complete_prompts(
 def judge_config(config: CurateConfig) -> ModelConfig:
     """The model that judges: the one that `evaluation.judge` names, or the base model."""
     if config.evaluation.judge is None:
-        return config.model
+        return trained_config(config).model
     return config.model.model_copy(update={"path": config.evaluation.judge, "revision": None, "max_tokens": None})
 
 
@@ -152,12 +154,6 @@ def judge_completions(
     inputs = {"judge": judge.fingerprint, "generations": generations, "other": other}
     sources = [f"generations/{generations}", f"generations/{other}", *judge.sources]
     return find_or_make(store, "judgements", JUDGING_VERSION, params, inputs, write, sources)
-
-
-def _held_out(store: Store, config: CurateConfig, corpus: str) -> list[Example]:
-    """The held-out examples in an order that does not follow the corpus: by digest."""
-    examples = shard_examples(store, config.corpus, load_index(store, corpus).held_out)
-    return sorted(examples, key=lambda example: example.digest)
 
 
 def _texts(store: Store, generations: str) -> list[str]:
