@@ -286,6 +286,42 @@ class FinetuneConfig(_Section):
         256, 3, "Tokens a step", "Loss tokens in an optimiser step; equal tokens then take equal steps.", ge=1
     )
     lora_rank: int = _field(16, 4, "LoRA rank", "Used with method lora.", ge=1)
+    model: ModelConfig | None = _field(
+        None,
+        5,
+        "Model",
+        "Another model to train, such as a larger one, on what `model` chose: the same sentences, in the tokens of its "
+        "own tokenizer. Empty: the model that chose.",
+    )
+    early_stopping: int | None = _field(
+        None,
+        6,
+        "Early stopping",
+        "End when the loss on held-out examples has not improved for this many epochs, and keep the best epoch's "
+        "weights. Those examples are set aside: the outcome is measured on others. Empty: train all epochs.",
+        ge=1,
+    )
+    packing: bool = _field(
+        False,
+        7,
+        "Packing",
+        "Lay the sentences of a pass end to end in one row, without padding; each still sees itself only. Faster where "
+        "lengths differ much; the steps are the same.",
+    )
+    passes_a_step: int = _field(
+        1,
+        8,
+        "Passes a step",
+        "Compute a step's tokens in this many parts, whose gradients add up to that of the whole: less memory, the "
+        "same steps.",
+        ge=1,
+    )
+    gradient_checkpointing: bool = _field(
+        False,
+        9,
+        "Gradient checkpointing",
+        "Keep only some activations and compute the others again: less memory, about a third slower, the same steps.",
+    )
 
 
 class EvaluationConfig(_Section):

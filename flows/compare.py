@@ -50,15 +50,18 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     )
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
+    judges = range(len(config.evaluation.judging.judges))
+    calibrated = [curation.calibrate_judge(config, corpus.key, judge) for judge in judges]
     cells = [
         trainings.cell(method, budget, seed)
         for budget in config.budgets
         for method in config.methods
         for seed in config.seeds
     ]
-    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, cells))
+    calibrations = [outcome.key for outcome in calibrated]
+    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells))
     tasks.publish_comparison(config, page.key)
-    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *trainings.steps, page])
+    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
 
 
 def _target(config: CompareConfig, workers: Workers | None) -> list[Outcome]:
@@ -120,15 +123,19 @@ class _Trainings:
         key = chosen.key, steps, seed
         if key not in self._trained:
             config = self._config.seeded(seed)
-            model = self._did(curation.finetune_on(config, chosen.key, what, steps))
+            model = self._did(curation.finetune_on(config, self._corpus, chosen.key, what, steps))
             likelihood = self._did(curation.measure_likelihood(config, self._corpus, model.key, what))
             written = self._did(curation.complete_prompts(self._config, self._corpus, model.key, what))
             self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, written.key)
         return self._trained[key]
 
-    def _judge(self, one: TrainedKeys, other: TrainedKeys, what: str, against: str) -> str:
-        verdicts = curation.judge_completions(self._config, one.generations, other.generations, what, against)
-        return self._did(verdicts).key
+    def _judge(self, one: TrainedKeys, other: TrainedKeys, what: str, against: str) -> list[str]:
+        """The verdicts of every judge."""
+        pair = one.generations, other.generations
+        return [
+            self._did(curation.judge_completions(self._config, *pair, what, against, judge)).key
+            for judge in range(len(self._config.evaluation.judging.judges))
+        ]
 
     def _did(self, outcome: Outcome) -> Outcome:
         self.steps.append(outcome)

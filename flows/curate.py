@@ -59,8 +59,9 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
     written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
     on_tasks = [tasks.run_harness(config, None, BASE)] if config.evaluation.harness_tasks else []
-    trained = tasks.finetune_on(config, chosen.key, method)
-    trained_at_random = tasks.finetune_on(config, at_random.key, UNIFORM, trained.facts["steps_per_epoch"])
+    trained = tasks.finetune_on(config, corpus.key, chosen.key, method)
+    as_many = trained.facts["steps_per_epoch"]
+    trained_at_random = tasks.finetune_on(config, corpus.key, at_random.key, UNIFORM, as_many)
     for name, outcome in ((method, trained), (UNIFORM, trained_at_random)):
         measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, name))
         written.append(tasks.complete_prompts(config, corpus.key, outcome.key, name))

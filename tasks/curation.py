@@ -17,13 +17,16 @@ from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.reporting import RunKeys
 from tasks.progress import Progress
 from tasks.secrets import api_key
+from tasks.ui import show_losses
 
 
 @task(task_run_name="check the models")
 def check_models(config: CurateConfig) -> None:
     """Fails before any work where the config's model a judge, a judge's secret or a harness task is not there."""
     find_model(config.model)
-    check_judges(config.evaluation.judging, config.model)
+    trained = models.trained_config(config).model
+    find_model(trained)
+    check_judges(config.evaluation.judging, trained)
     for number in range(len(config.evaluation.judging.judges)):
         api_key(config, number)
     if config.evaluation.harness_tasks:
@@ -84,10 +87,14 @@ def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
 
 
 @task(task_run_name="fine-tune on {method}")
-def finetune_on(config: CurateConfig, chosen: str, method: str, steps_per_epoch: int | None = None) -> Outcome:
+def finetune_on(
+    config: CurateConfig, corpus: str, chosen: str, method: str, steps_per_epoch: int | None = None
+) -> Outcome:
     """Selection → fine-tuned model."""
     progress = Progress(f"fine-tuning on {method}", "steps")
-    return logged(training.finetune_on(open_store(config.store), config, chosen, steps_per_epoch, progress))
+    trained = training.finetune_on(open_store(config.store), config, corpus, chosen, steps_per_epoch, progress)
+    show_losses(config, method, trained.facts)
+    return logged(trained)
 
 
 @task(task_run_name="look for overlap")

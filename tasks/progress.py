@@ -15,6 +15,8 @@ _LOG_SECONDS = 15.0
 class Progress:
     """Called with (done, in all, note): updates a progress artifact every 2 seconds and logs every quarter of a minute.
 
+    The rate counts from the first call, as what was done by then may stem from an earlier run.
+
     Args:
         what: what is being done, such as "embedding shard 3 of 8".
         unit: what is counted, such as "tokens".
@@ -24,12 +26,13 @@ class Progress:
         self._what = what
         self._unit = unit
         self._logger = get_run_logger()
-        self._started = time.monotonic()
-        self._shown = self._logged = self._started
+        self._shown = self._logged = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when it was first called, and what was done by then
         self._artifact: UUID | None = None
 
     def __call__(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        self._first = self._first or (now, done)
         finished = done >= total
         if finished or now - self._shown >= _ARTIFACT_SECONDS:
             self._shown = now
@@ -39,10 +42,11 @@ class Progress:
             self._logger.info("%s", self._line(done, total, note))
 
     def _line(self, done: int, total: int, note: str) -> str:
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = done / elapsed
-        left = (total - done) / rate if rate else float("inf")
-        line = f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.1f} a second, {left:,.0f} s left"
+        line = f"{self._what}: {done:,} of {total:,} {self._unit}"
+        began, before = self._first or (0.0, done)
+        if done > before:
+            rate = (done - before) / max(time.monotonic() - began, 1e-9)
+            line += f", {rate:,.1f} a second, {(total - done) / rate:,.0f} s left"
         return f"{line}; {note}" if note else line
 
     def _show(self, done: int, total: int, note: str) -> None:

@@ -1,6 +1,9 @@
-"""What a run leaves in Prefect's UI: a summary, tables of steps and of chosen examples, and a link to the report."""
+"""What a run leaves in Prefect's UI: a summary, losses, tables of steps and chosen examples, a link to the report."""
 
 from __future__ import annotations
+
+import re
+from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
@@ -10,7 +13,7 @@ from fishersft.data.locations import absolute_url
 from fishersft.reporting.comparison_page import comparison_markdown
 from fishersft.reporting.comparison_sheets import versus
 from fishersft.reporting.summary import ThisRun
-from fishersft.reporting.tables import chosen_rows, sheet_rows, store_rows, summary_markdown
+from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, store_rows, summary_markdown
 from fishersft.reporting.text import markdown
 from fishersft.steps.comparing import load_comparison
 from fishersft.steps.outcome import RunResult, open_store
@@ -40,3 +43,13 @@ def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None
     create_table_artifact(store_rows(report), key=f"{prefix}-store", description="Found in the store, or made")
     url = absolute_url(f"{output_folder(config, 'report')}/index.html")
     create_link_artifact(url, link_text="Report", key=f"{prefix}-report", description="The whole report")
+
+
+def show_losses(config: CurateConfig, method: str, facts: dict[str, Any]) -> None:
+    """Creates the artifact of a training's losses in the UI, as soon as it is done."""
+    held_out = facts.get("held_out_losses", [])  # trainings of before there was early stopping have none
+    create_markdown_artifact(
+        losses_markdown(facts["steps_per_epoch"], facts["losses"], held_out),
+        key=f"curate-{config.name}-losses-{re.sub('[^a-z0-9]+', '-', method.lower())}",
+        description=f"Losses of fine-tuning on {markdown(method)}",
+    )

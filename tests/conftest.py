@@ -57,6 +57,21 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
+def character_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of single bytes, which cuts every text into more tokens than the other one."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=257,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(VERSES, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|end|>", pad_token="<|end|>")
+
+
 @pytest.fixture
 def tiny_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A random two-layer Llama over the tiny tokenizer's vocabulary."""

@@ -45,10 +45,10 @@ _READS = 3  # of a manifest that arrives damaged, before that is an error
 class Draft:
     """An artifact while it is made: write files into `folder`, small results into `facts`.
 
-    `checkpoint` is a local file, named by the artifact's key, for work to go on from when its making is cut short;
-    who writes it removes it. `sources` are artifacts that it turned out to be made from, beside those that `publish`
-    was told, each as "kind/key". `started` is when its making began, by `time.perf_counter()`; set it back where that
-    was before the draft.
+    `checkpoint` is a local file or folder, named by the artifact's key, for work to go on from when its making is cut
+    short; who writes it removes it. `sources` are artifacts that it turned out to be made from, beside those that
+    `publish` was told, each as "kind/key". `started` is when its making began, by `time.perf_counter()`; set it back
+    where that was before the draft.
     """
 
     folder: Path

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from fishersft.errors import InputError
-from fishersft.reporting.summary import Facts, Interval
+from fishersft.reporting.summary import Facts, Interval, JudgeFacts
 
 SURE = 0.05  # a corrected p-value below this counts as shown
 Basis = Literal["tokens and steps", "sentences"]
@@ -69,6 +69,41 @@ class Versus(Facts):
         return "better" if self.mean.value < 0 else "worse"
 
 
+class Judge(Facts):
+    """A judge: whether it is fit, by how often it preferred real text to the same words shuffled, and what it cost.
+
+    `first_chosen` is how often it named the first text of a pair, over all pairs; `kappa` its agreement with the first
+    judge, None for that one.
+    """
+
+    name: str
+    fit: bool
+    calibration: Interval
+    pairs: int
+    unreadable: int
+    first_chosen: float | None
+    kappa: float | None
+    tokens: int
+    cost: float | None
+
+    @classmethod
+    def of(cls, facts: JudgeFacts) -> Judge:
+        """What a comparison tells of a judge that it asked about many pairs."""
+        pairs = sum(rate.prompts for rate in facts.win_rates)
+        first = sum(rate.first_chosen.value * rate.prompts for rate in facts.win_rates)
+        return cls(
+            name=facts.name,
+            fit=facts.fit,
+            calibration=facts.calibration.rate,
+            pairs=pairs,
+            unreadable=sum(rate.unreadable for rate in facts.win_rates),
+            first_chosen=first / pairs if pairs else None,
+            kappa=facts.agreement.kappa if facts.agreement else None,
+            tokens=facts.tokens,
+            cost=facts.cost,
+        )
+
+
 class Comparison(Facts):
     """Everything that a comparison's page shows."""
 
@@ -79,6 +114,7 @@ class Comparison(Facts):
     base: Arm
     arms: list[Arm]
     versus: list[Versus]
+    judges: list[Judge]
     warnings: list[str]
     config: dict[str, Any]
     versions: dict[str, str]

@@ -79,7 +79,7 @@ def _row_label(item: Versus, comparison: Comparison) -> str:
 
 
 def _html(comparison: Comparison, drawing: bytes) -> str:
-    fair, by_sentences, arms = _sheets(comparison)
+    fair, by_sentences, arms, judges = _sheets(comparison)
     told = "; ".join(f"{_row_label(item, comparison)}: {interval(item.mean, 3)}" for item in comparison.versus)
     config = comparison.model_dump(mode="json")["config"]
     return page_environment().get_template("comparison.html.j2").render(
@@ -87,6 +87,7 @@ def _html(comparison: Comparison, drawing: bytes) -> str:
         fair=fair,
         by_sentences=by_sentences,
         arms=arms,
+        judges=judges,
         colors={},
         figure=image_source(drawing),
         alt=f"Differences from a uniform choice in nats a token: {told}.".replace("\n", ", "),
@@ -99,6 +100,7 @@ def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
         sheets.versus(comparison, "tokens and steps"),
         sheets.versus(comparison, "sentences"),
         sheets.arms(comparison),
+        sheets.judges(comparison),
     ]
 
 

@@ -72,6 +72,38 @@ def arms(comparison: Comparison) -> Sheet:
     return Sheet("Every choice by itself", columns, rows)
 
 
+def judges(comparison: Comparison) -> Sheet:
+    """Who judged, whether they tell real text from shuffled, by place or by content, and how far they agree."""
+    rows = [
+        Row(
+            (judge.name,),
+            (
+                interval(judge.calibration),
+                "fit" if judge.fit else "unfit",
+                count(judge.pairs),
+                count(judge.unreadable),
+                number(judge.first_chosen),
+                number(judge.kappa),
+                count(judge.tokens),
+                number(judge.cost),
+            ),
+        )
+        for judge in comparison.judges
+    ]
+    columns = (
+        "Judge",
+        "Real over shuffled text [interval]",
+        "Calibration",
+        "Pairs judged",
+        "Unreadable",
+        "First shown is chosen",
+        "Kappa with the first judge",
+        "Tokens",
+        "Cost",
+    )
+    return Sheet("The judges", columns, rows, words=("Calibration",))
+
+
 def _cells(item: Versus) -> tuple[str, ...]:
     return (
         count(item.budget),

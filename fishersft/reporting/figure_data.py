@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fishersft.reporting.summary import RunReport
+from fishersft.reporting.summary import RunReport, TrainingFacts
 from fishersft.reporting.text import count, interval, number
 
 LENGTH_BINS = 30
@@ -60,11 +60,12 @@ def win_rate_rows(report: RunReport) -> list[Row]:
 
 
 def loss_rows(report: RunReport) -> list[Row]:
-    """Training loss by optimiser step of every fine-tuning run."""
+    """Training loss by optimiser step of every fine-tuning run, and held-out loss where it was measured."""
     return [
-        {"method": facts.method, "step": step, "loss_nats_per_token": loss}
+        {"method": facts.method, "sentences": sentences, "step": step, "loss_nats_per_token": loss}
         for facts in report.trainings
-        for step, loss in facts.losses
+        for sentences, losses in (("training", facts.losses), ("held out", facts.held_out_losses))
+        for step, loss in losses
     ]
 
 
@@ -103,10 +104,17 @@ def describe_win_rates(report: RunReport) -> str:
 
 
 def describe_losses(report: RunReport) -> str:
-    """The first and last training loss of every run."""
+    """The first and last training loss of every run, and the least held-out loss where it was measured."""
     return "; ".join(
         f"{facts.method}: from {number(facts.losses[0][1])} to {number(facts.losses[-1][1])} nats a token "
-        f"in {count(facts.steps)} steps"
+        f"in {count(facts.steps)} steps{_least_held_out(facts)}"
         for facts in report.trainings
         if facts.losses
     )
+
+
+def _least_held_out(facts: TrainingFacts) -> str:
+    if not facts.held_out_losses:
+        return ""
+    step, loss = min(facts.held_out_losses, key=lambda measured: measured[1])
+    return f", held out at best {number(loss)} after step {count(step)}"

@@ -144,14 +144,18 @@ def win_rates(report: RunReport) -> Figure:
 
 @figure_style()
 def training_losses(report: RunReport) -> Figure:
-    """Training loss against optimiser steps of every fine-tuning run."""
+    """Training loss against optimiser steps of every fine-tuning run, and held-out loss where it was measured."""
     figure, axes = _canvas("Training loss", "optimiser steps")
     for facts in report.trainings:
         steps, losses = [step for step, _ in facts.losses], [loss for _, loss in facts.losses]
         marker = "o" if len(losses) <= 25 else ""
         label = f"{one_line(facts.method)}: {count(facts.steps)} steps"
         axes.plot(steps, losses, marker=marker, markersize=3, label=label, **_line(report, facts.method))
-    return _finish_curves(figure, axes, "training loss\n(nats a token)")
+        if facts.held_out_losses:
+            ends, held_out = zip(*facts.held_out_losses, strict=True)
+            label = f"{one_line(facts.method)}: held out, step {count(facts.steps_kept)} kept"
+            axes.plot(ends, held_out, label=label, marker="D", **{**_line(report, facts.method), "linestyle": ""})
+    return _finish_curves(figure, axes, "loss (nats a token)")
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ _PLOTS = (
         data.loss_rows,
         "Training loss by optimiser step",
         data.describe_losses,
-        "Each run on its own sentences: a higher curve means harder text, not a worse model.",
+        "Each run on its own sentences: a higher curve means harder text, not a worse model. Diamonds are the held-out "
+        "loss that early stopping looked at.",
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from fishersft.reporting.summary import RunReport, StepCost, TaskFigure
+from fishersft.reporting.summary import RunReport, StepCost, TaskFigure, TrainingFacts
 from fishersft.reporting.text import count, interval, number
 
 _CORPUS_FACTS = (
@@ -47,7 +47,7 @@ class Sheet:
 
 def key_numbers(report: RunReport) -> Sheet:
     """One row for every method that was evaluated, fine-tuned or selected, in that order."""
-    steps = {facts.method: facts.steps for facts in report.trainings}
+    steps = {facts.method: _steps(facts) for facts in report.trainings}
     likelihoods = {facts.method: facts for facts in report.likelihoods}
     rows = []
     for method in dict.fromkeys([*likelihoods, *steps, *(facts.method for facts in report.selections)]):
@@ -56,7 +56,7 @@ def key_numbers(report: RunReport) -> Sheet:
         cells = (
             count(sentences),
             count(tokens),
-            count(steps.get(method)),
+            steps.get(method, count(None)),
             interval(likelihood.perplexity if likelihood else None, 1),
             interval(likelihood.worst_decile_nats if likelihood else None, 3),
             interval(likelihood.worst_sentence_nats if likelihood else None, 3),
@@ -264,6 +264,11 @@ def budget_basis(report: RunReport, method: str, other: str) -> str:
     equal = []
     if abs(mine[1] - others[1]) <= max(lengths, default=0):
         equal.append(f"equal tokens ({count(mine[1])} and {count(others[1])} an epoch)")
+    elif (chosen := _tokens_chosen(report, method, other)) and abs(chosen[0] - chosen[1]) <= max(lengths):
+        equal.append(
+            f"equal tokens to the model that chose ({count(chosen[0])} and {count(chosen[1])}; to the model that was "
+            f"trained {count(mine[1])} and {count(others[1])} an epoch)"
+        )
     if mine[0] == others[0]:
         equal.append(f"equal sentences ({count(mine[0])} each)")
     if equal:
@@ -289,6 +294,19 @@ def _figure(figure: TaskFigure | None) -> str:
     if figure is None or figure.stderr is None:
         return number(figure.value if figure else None, 4)
     return f"{number(figure.value, 4)} ± {number(figure.stderr, 4)}"
+
+
+def _tokens_chosen(report: RunReport, method: str, other: str) -> tuple[int, int] | None:
+    """Two trainings' tokens as the model that chose counts them; None where that is the one that was trained."""
+    chosen = {facts.method: facts.tokens_chosen for facts in report.trainings}
+    mine, others = chosen.get(method), chosen.get(other)
+    return None if mine is None or others is None else (mine, others)
+
+
+def _steps(training: TrainingFacts) -> str:
+    if training.steps_kept == training.steps:
+        return count(training.steps)
+    return f"{count(training.steps_kept)} of {count(training.steps)}"
 
 
 def _rate(cost: StepCost) -> str:

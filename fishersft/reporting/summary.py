@@ -78,15 +78,23 @@ class ChosenRow(Facts):
 
 
 class TrainingFacts(Facts):
-    """One fine-tuning run; `losses` holds (step, training loss in nats per token)."""
+    """One fine-tuning run; `losses` holds (step, training loss in nats per token), `held_out_losses` the same of the
+    held-out sentences that early stopping looked at, after each epoch.
+
+    `steps` were taken; the weights are those after `steps_kept` of them, fewer where a later epoch was no better.
+    `tokens_chosen` are an epoch's tokens as the model that chose counts them, where that is not the one trained here.
+    """
 
     method: str
     sentences: int
     tokens_per_epoch: int
     epochs: int
     steps: int
+    steps_kept: int
     seconds: float
     losses: list[tuple[int, float]]
+    held_out_losses: list[tuple[int, float]] = []
+    tokens_chosen: int | None = None
 
 
 class LikelihoodFacts(Facts):

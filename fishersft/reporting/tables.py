@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from fishersft.reporting import sheets
 from fishersft.reporting.summary import RunReport
-from fishersft.reporting.text import markdown, one_line
+from fishersft.reporting.text import count, markdown, number, one_line
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE_WIDTH = 60
 
 
 def summary_table(report: RunReport) -> Table:
@@ -82,6 +87,39 @@ def store_rows(report: RunReport) -> list[dict[str, Any]]:
 def sheet_rows(sheet: sheets.Sheet) -> list[dict[str, Any]]:
     """A table, a dict a row, for a Prefect table artifact."""
     return [dict(zip(sheet.columns, (row.heading, *row.cells), strict=True)) for row in sheet.rows]
+
+
+def losses_markdown(
+    steps_per_epoch: int, losses: Sequence[tuple[int, float]], held_out_losses: Sequence[tuple[int, float]]
+) -> str:
+    """A training's losses as Markdown: a curve over its steps, and a table of its epochs, in nats a token.
+
+    Args:
+        steps_per_epoch: optimiser steps in an epoch.
+        losses: (step, training loss).
+        held_out_losses: (an epoch's last step, held-out loss); empty where that was not measured.
+    """
+    held_out = dict(held_out_losses)
+    rows = []
+    for epoch in range(1, losses[-1][0] // steps_per_epoch + 1):
+        end = epoch * steps_per_epoch
+        of_epoch = [loss for step, loss in losses if end - steps_per_epoch < step <= end]
+        cells = (count(end), number(sum(of_epoch) / len(of_epoch), 3), number(held_out.get(end), 3))
+        rows.append(sheets.Row((str(epoch),), cells))
+    sheet = sheets.Sheet("Losses", ("Epoch", "Steps", "Training loss", "Held-out loss"), rows)
+    return f"Training loss: `{curve([loss for _, loss in losses])}`\n\n{markdown_table(sheet)}\n"
+
+
+def curve(values: Sequence[float]) -> str:
+    """Finite values as a line of bars, in at most 60 characters: each is the mean of as many values as it stands for.
+
+    >>> curve([4, 3, 2, 1])
+    '█▅▃▁'
+    """
+    parts = np.array_split(np.asarray(values, dtype=np.float64), min(len(values), _CURVE_WIDTH))
+    means = np.array([part.mean() for part in parts])
+    heights = (means - means.min()) / (np.ptp(means) or 1.0) * (len(_BARS) - 1)
+    return "".join(_BARS[int(height)] for height in heights)
 
 
 def markdown_table(sheet: sheets.Sheet) -> str:

@@ -12,9 +12,12 @@ from fishersft.config_compare import CompareConfig
 from fishersft.data.store import Draft, Store
 from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
 from fishersft.numerics.intervals import Estimate
-from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus, read_comparison
-from fishersft.reporting.summary import Interval
-from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of, win_rate
+from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Versus, read_comparison
+from fishersft.reporting.summary import Interval, JudgeFacts
+from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
+from fishersft.steps.judge_findings import judge_facts, judge_warnings
+from fishersft.steps.judges import judge_name
+from fishersft.steps.models import trained_config
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.reporting import library_versions, shown_config
 
@@ -35,7 +38,10 @@ class TrainedKeys:
 
 @dataclass(frozen=True)
 class CellKeys:
-    """One method at one budget with one seed, its two uniform controls, and the judge's verdicts on both pairs."""
+    """One method at one budget with one seed, its two uniform controls, and the judges' verdicts on both pairs.
+
+    The lists have a key a judge, in the order of the config; the first judge's verdicts are the result.
+    """
 
     method: str
     budget: int
@@ -43,17 +49,21 @@ class CellKeys:
     chosen: TrainedKeys
     by_tokens: TrainedKeys
     by_sentences: TrainedKeys
-    judged_by_tokens: str
-    judged_by_sentences: str
+    judged_by_tokens: list[str]
+    judged_by_sentences: list[str]
 
 
 @dataclass(frozen=True)
 class ComparisonKeys:
-    """The keys of all artifacts of a comparison; `base` is the evaluation of the model before training."""
+    """The keys of all artifacts of a comparison.
+
+    `base` is the evaluation of the model before training; `calibrations` has a key a judge.
+    """
 
     corpus: str
     overlap: str
     base: str
+    calibrations: list[str]
     cells: list[CellKeys]
 
     def artifacts(self) -> list[str]:
@@ -65,7 +75,8 @@ class ComparisonKeys:
                 names += [
                     f"{kind}/{getattr(trained, of.name)}" for kind, of in zip(kinds, fields(trained), strict=True)
                 ]
-            names += [f"judgements/{cell.judged_by_tokens}", f"judgements/{cell.judged_by_sentences}"]
+            names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
+        names += [f"judgements/{key}" for key in self.calibrations]
         return list(dict.fromkeys(names))
 
 
@@ -94,6 +105,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
     for cell in keys.cells:
         groups.setdefault((cell.method, cell.budget), []).append(cell)
     base_nll, tokens = _nll(store, [keys.base])
+    judges = _judges(store, config, keys)
     return Comparison(
         name=config.name,
         unit=config.selection.budget_unit,
@@ -105,7 +117,8 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
             *_corrected([_versus(store, cells, "tokens and steps") for cells in groups.values()]),
             *_corrected([_versus(store, cells, "sentences") for cells in groups.values()]),
         ],
-        warnings=_warnings(store, config, keys),
+        judges=[Judge.of(judge) for judge in judges],
+        warnings=_warnings(store, config, keys, judges),
         config=shown_config(config),
         versions=library_versions(),
     )
@@ -120,7 +133,7 @@ def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], lis
         first = next(iter(of_budget.values()))
         arms.append(_measured(store, config, "uniform", budget, [getattr(cell, by_budget) for cell in first], []))
         for method, cells in of_budget.items():
-            judged = [key for cell in cells for key in (cell.judged_by_tokens, cell.judged_by_sentences)]
+            judged = [key for cell in cells for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
             arms.append(_measured(store, config, method, budget, [cell.chosen for cell in cells], judged))
     return arms
 
@@ -182,7 +195,7 @@ def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
     nll, tokens = _nll(store, [of.evaluation for of in mine])
     other, _ = _nll(store, [of.evaluation for of in others])
     difference = mean_difference(nll, other, tokens)
-    won = _won(store, [cell.judged_by_tokens if by_tokens else cell.judged_by_sentences for cell in cells])
+    won = _won(store, [(cell.judged_by_tokens if by_tokens else cell.judged_by_sentences)[0] for cell in cells])
     return Versus(
         method=cells[0].method,
         budget=cells[0].budget,
@@ -229,7 +242,31 @@ def _interval(estimate: Estimate | Tested) -> Interval:
     return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
-def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[str]:
+def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[JudgeFacts]:
+    """Each judge on all pairs of the comparison."""
+    settings = config.evaluation.judging.judges
+    by_judge = [
+        [
+            (cell.method, "uniform", judged[number])
+            for cell in keys.cells
+            for judged in (cell.judged_by_tokens, cell.judged_by_sentences)
+        ]
+        for number in range(len(settings))
+    ]
+    first = [key for _, _, key in by_judge[0]]
+    return [
+        judge_facts(
+            store,
+            judge_name(settings[number], trained_config(config).model),
+            keys.calibrations[number],
+            compared,
+            first if number else None,
+        )
+        for number, compared in enumerate(by_judge)
+    ]
+
+
+def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys, judges: Sequence[JudgeFacts]) -> list[str]:
     warnings = []
     if len(config.seeds) < _FEW_SEEDS:
         warnings.append(
@@ -240,11 +277,6 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list
     covered = [method for method, facts in chosen.items() if facts.get("exhausted")]
     if covered:
         warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
-    rates = [
-        win_rate(store, cell.method, "uniform", key)
-        for cell in keys.cells
-        for key in (cell.judged_by_tokens, cell.judged_by_sentences)
-    ]
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
-    judge = judge_warning(rates)
-    return [*warnings, *overlap_warning(overlap), *([judge] if judge else [])]
+    by_place = judge_warning(judges[0].win_rates)
+    return [*warnings, *overlap_warning(overlap), *([by_place] if by_place else []), *judge_warnings(judges)]

@@ -24,6 +24,7 @@ from fishersft.steps.models import (
     most_tokens,
     prepare_model,
     prepare_trained,
+    trained_config,
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 
@@ -41,6 +42,7 @@ def measure_likelihood(
         trained: a fine-tuned model's key; None for the model that the config names.
         on_progress: called with (sentences done, in all).
     """
+    config = trained_config(config)
     model = prepare_trained(store, config.model, trained)
     held_out = evaluated_examples(store, config, corpus)
     examples = held_out.examples[: config.evaluation.sentences]
@@ -76,6 +78,7 @@ def complete_prompts(
 
     With a temperature every prompt has the same luck with every model, see `Sampling`.
     """
+    config = trained_config(config)
     base = prepare_model(store, config.model)
     model = prepare_trained(store, config.model, trained)
     held_out = evaluated_examples(store, config, corpus)
@@ -179,7 +182,7 @@ def _prepared_judge(store: Store, config: CurateConfig, judge: int, api_key: Sec
     return prepare_judge(
         store,
         config.evaluation.judging,
-        config.model,
+        trained_config(config).model,
         number=judge,
         device=device_of(config),
         batch_tokens=config.embedding.batch_tokens,

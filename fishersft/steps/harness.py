@@ -15,6 +15,7 @@ from fishersft.steps.models import (
     most_tokens,
     prepare_model,
     prepare_trained,
+    trained_config,
 )
 from fishersft.steps.outcome import Outcome, find_or_make
 
@@ -33,6 +34,7 @@ def run_harness(store: Store, config: CurateConfig, trained: str | None) -> Outc
     Raises:
         InputError: the harness is not installed.
     """
+    config = trained_config(config)
     base = prepare_model(store, config.model)
     model = prepare_trained(store, config.model, trained)
     tasks = sorted(set(config.evaluation.harness_tasks))

@@ -17,6 +17,7 @@ from fishersft.steps.corpus import evaluated_config, load_index, read_evaluated,
 from fishersft.steps.outcome import Outcome, find_or_make
 
 OVERLAP_VERSION = 1
+_TENTH = 10
 _FIELDS = {  # that an example is made of
     "text": ("text_field",),
     "prompt-completion": ("prompt_field", "completion_field"),
@@ -68,12 +69,46 @@ def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome
 
 
 def evaluated_examples(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
-    """The held-out examples of a corpus, or those of `evaluation.corpus`; without those that overlap with the pool,
-    where the config leaves them out.
+    """The held-out examples of a corpus, or those of `evaluation.corpus`, that outcomes are measured on.
+
+    Without those that overlap with the pool, where the config leaves them out, and without those that early stopping
+    looks at.
 
     Raises:
         InputError: fewer than 2 would be left, and an interval needs as many.
     """
+    candidates = _candidates(store, config, corpus)
+    kept = len(candidates.examples) - _spared(config, len(candidates.examples))
+    return HeldOut(candidates.examples[:kept], candidates.sources)
+
+
+def stopping_examples(store: Store, config: CurateConfig, corpus: str) -> list[Example]:
+    """The held-out examples that early stopping looks at; none without it.
+
+    What says when a training ends would flatter it if it measured the outcome, too. So they are as many as are measured
+    where so many can be spared, else a tenth; or where `evaluation.corpus` is measured, the corpus's own held-out ones.
+
+    Args:
+        corpus: the corpus artifact's key.
+    """
+    if config.finetune.early_stopping is None:
+        return []
+    if config.evaluation.corpus is not None:
+        own = shard_examples(store, config.corpus, load_index(store, corpus).held_out)
+        return sorted(own, key=lambda example: example.digest)[: config.evaluation.sentences]
+    candidates = _candidates(store, config, corpus).examples
+    return candidates[len(candidates) - _spared(config, len(candidates)) :]
+
+
+def _spared(config: CurateConfig, held_out: int) -> int:
+    """How many of the held-out examples early stopping has to itself."""
+    if config.finetune.early_stopping is None or config.evaluation.corpus is not None:
+        return 0
+    measured = config.evaluation.sentences
+    return max(-(-held_out // _TENTH), min(measured, held_out - measured))
+
+
+def _candidates(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
     measured = _measured_on(store, config, corpus)
     examples, sources = _examples(store, config, measured), [measured.source]
     if config.evaluation.on_overlap == "leave out":

@@ -77,6 +77,11 @@ def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> P
     return PreparedModel(folder, trained, _context_length(folder, config), (f"fine-tuned-model/{trained}",))
 
 
+def trained_config(config: CurateConfig) -> CurateConfig:
+    """The config with the model that is fine-tuned in the place of the one that chooses; mostly they are the same."""
+    return config if config.finetune.model is None else config.model_copy(update={"model": config.finetune.model})
+
+
 def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
     """How many tokens a sentence may have: the config's number, at most the model's context."""
     return min(config.max_tokens or model.context, model.context)

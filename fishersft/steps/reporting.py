@@ -42,10 +42,11 @@ from fishersft.steps.findings import (
 )
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
+from fishersft.steps.models import trained_config
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
 
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 BASE = "base model"
 UNIFORM = "uniform"
 _SHOWN_ROWS = 50
@@ -142,7 +143,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     trained = store.get("fine-tuned-model", keys.trained)
     uniform_trained = store.get("fine-tuned-model", keys.uniform_trained)
     comparisons = [
-        compare_likelihoods(store, method, informative, UNIFORM, uniform, _basis(trained, uniform_trained)),
+        compare_likelihoods(store, method, informative, UNIFORM, uniform, _basis(config, trained, uniform_trained)),
         compare_likelihoods(store, method, informative, BASE, base, "(no training)"),
         compare_likelihoods(store, UNIFORM, uniform, BASE, base, "(no training)"),
     ]
@@ -155,7 +156,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     return RunReport(
         name=config.name,
-        judge=judge_name(config.evaluation.judging.judges[0], config.model),
+        judge=judge_name(config.evaluation.judging.judges[0], trained_config(config).model),
         corpus=_corpus_facts(store, index, keys.embeddings),
         overlap=overlap,
         pool_lengths=_pool_lengths(store, keys.embeddings),
@@ -165,8 +166,8 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         ],
         chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
-            _training_facts(method, trained, config),
-            _training_facts(UNIFORM, uniform_trained, config),
+            _training_facts(method, trained, config, picks),
+            _training_facts(UNIFORM, uniform_trained, config, uniform_picks),
         ],
         likelihoods=[
             likelihood_facts(store, name, evaluation)
@@ -195,11 +196,19 @@ def _proof(method: str, selected: dict[str, Any]) -> str:
     return f"The selection by {method} has {proof_sentence(selected)}."
 
 
-def _basis(trained: Manifest, uniform_trained: Manifest) -> str:
-    steps, uniform_steps = trained.facts["steps"], uniform_trained.facts["steps"]
+def _basis(config: CurateConfig, trained: Manifest, uniform_trained: Manifest) -> str:
+    steps, uniform_steps = _steps_kept(trained), _steps_kept(uniform_trained)
+    tokens = "equal tokens" if config.finetune.early_stopping is None else "equal tokens an epoch"
+    if config.finetune.model is not None:
+        tokens += " as the choosing model counts them"
     if steps == uniform_steps:
-        return "at equal tokens and steps"
-    return f"at equal tokens ({steps} and {uniform_steps} steps)"
+        return f"at {tokens} and {'' if tokens == 'equal tokens' else 'equal '}steps"
+    return f"at {tokens} ({steps} and {uniform_steps} steps)"
+
+
+def _steps_kept(trained: Manifest) -> int:
+    """Optimiser steps behind the weights; models of before there was early stopping have all steps' weights."""
+    return trained.facts.get("steps_kept", trained.facts["steps"])
 
 
 def _headline(against_uniform: Comparison) -> str:
@@ -250,7 +259,7 @@ def _judges(store: Store, config: CurateConfig, keys: RunKeys, method: str) -> l
     return [
         judge_facts(
             store,
-            judge_name(settings[number], config.model),
+            judge_name(settings[number], trained_config(config).model),
             calibration,
             [(method, UNIFORM, judged[number][0]), (method, BASE, judged[number][1])],
             judged[0] if number else None,
@@ -307,16 +316,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + " …"
 
 
-def _training_facts(method: str, manifest: Manifest, config: CurateConfig) -> TrainingFacts:
+def _training_facts(method: str, manifest: Manifest, config: CurateConfig, picks: SavedSelection) -> TrainingFacts:
     facts = manifest.facts
     return TrainingFacts(
         method=method,
         sentences=facts["sentences"],
         tokens_per_epoch=facts["tokens_per_epoch"],
-        epochs=config.finetune.epochs,
+        epochs=facts["steps"] // facts["steps_per_epoch"],
         steps=facts["steps"],
+        steps_kept=_steps_kept(manifest),
         seconds=manifest.seconds,
         losses=facts["losses"],
+        held_out_losses=facts.get("held_out_losses", []),
+        tokens_chosen=None if config.finetune.model is None else sum(picks.tokens),
     )
 
 
@@ -336,10 +348,12 @@ def _completions(store: Store, generations: Sequence[str], chosen: str) -> list[
 
 
 def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
+    sources = store.get("fine-tuned-model", keys.trained).sources  # another model may have been trained than chose
+    models = {keys.model, *(name.removeprefix("model/") for name in sources if name.startswith("model/"))}
     steps = [
         ("read the corpus", "corpus", [keys.corpus]),
         ("look for overlap", "overlap", [keys.overlap]),
-        ("convert the model", "model", [keys.model]),
+        ("convert the model", "model", sorted(models)),
         ("embed the pool", "embeddings", keys.embeddings),
         ("read the target", "corpus", [keys.target] if keys.target else []),
         ("embed the target", "embeddings", keys.target_embeddings),

@@ -66,8 +66,8 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     at_random = select_uniform(store, config, corpus.key, embeddings, chosen.facts["tokens"])
     measured = [measure_likelihood(store, config, corpus.key, None)]
     written = [complete_prompts(store, config, corpus.key, None)]
-    trained = finetune_on(store, config, chosen.key)
-    trained_at_random = finetune_on(store, config, at_random.key, trained.facts["steps_per_epoch"])
+    trained = finetune_on(store, config, corpus.key, chosen.key)
+    trained_at_random = finetune_on(store, config, corpus.key, at_random.key, trained.facts["steps_per_epoch"])
     for outcome in (trained, trained_at_random):
         measured.append(measure_likelihood(store, config, corpus.key, outcome.key))
         written.append(complete_prompts(store, config, corpus.key, outcome.key))

@@ -99,6 +99,9 @@ def test_the_server_knows_the_run_its_tasks_its_artifacts_and_its_logs(first_run
     assert "information gain" in summary and "report/index.html" in str(artifacts)
     chosen = next(a["data"] for a in artifacts if a["key"] == "curate-shakespeare-chosen")
     assert len(json.loads(chosen)) == 8
+    for method in ("information-gain", "uniform"):
+        losses = next(a["data"] for a in artifacts if a["key"] == f"curate-shakespeare-losses-{method}")
+        assert "Training loss: `" in losses and "| Epoch | Steps |" in losses
     logs = httpx.post(f"{api}/logs/filter", json={"logs": {"flow_run_id": {"any_": [run["id"]]}}}).json()
     assert any("fine-tuned-model" in line["message"] for line in logs)
 

@@ -1,23 +1,26 @@
-"""Fine-tuning: equal tokens take equal steps, the model learns, and what is written loads."""
+"""Fine-tuning: equal tokens take equal steps, the model learns, and how a step is computed does not change it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from fishersft.config import FinetuneConfig
-from fishersft.data.examples import TextExample
+from fishersft.data.examples import Conversation, Example, Message, PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
-from fishersft.models.finetuning import TokenBatches, finetune
+from fishersft.models.finetuning import TrainingRecord, finetune
 from fishersft.models.tokenising import SentenceTokeniser, Tokenised
 from tests.conftest import VERSES
+
+UNLIKE_VERSES = ["zzz 99 QQ", "x=y; y=z", "{[()]}"]
+Weights = dict[str, torch.Tensor]
+Train = Callable[..., tuple[TrainingRecord, Weights]]
 
 
 @pytest.fixture
@@ -25,18 +28,24 @@ def sentences(tokenizer: PreTrainedTokenizerFast) -> list[Tokenised]:
     return [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in VERSES]
 
 
-@given(lengths=st.lists(st.integers(1, 64), min_size=1, max_size=60), count=st.integers(0, 80), seed=st.integers(0, 9))
-def test_batches_hold_every_sentence_once_in_the_promised_number(lengths: list[int], count: int, seed: int) -> None:
-    batches = TokenBatches(lengths, count, seed)
-    drawn = list(batches)
-    assert len(drawn) == len(batches) == max(1, min(len(lengths), count))
-    assert all(drawn) and sorted(i for piece in drawn for i in piece) == list(range(len(lengths)))
+@pytest.fixture
+def train(
+    tmp_path: Path, tiny_model_folder: Path, tokenizer: PreTrainedTokenizerFast, sentences: list[Tokenised]
+) -> Train:
+    """Trains the tiny model anew with the settings that are given, and gives the record and the weights it saved."""
+
+    def run(seed: int = 0, held_out: list[Tokenised] | None = None, **settings: Any) -> tuple[TrainingRecord, Weights]:
+        model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
+        config = FinetuneConfig(**{"epochs": 2, "batch_tokens": 20, "learning_rate": 1e-3, **settings})
+        folder = tmp_path / "trained"
+        record = finetune(model, tokenizer, sentences, config, folder, seed=seed, held_out=held_out or [])
+        return record, AutoModelForCausalLM.from_pretrained(folder).state_dict()
+
+    return run
 
 
-def test_batches_hold_like_numbers_of_tokens() -> None:
-    lengths = [60] * 10 + [10] * 60
-    sizes = [sum(lengths[i] for i in batch) for batch in TokenBatches(lengths, 5, seed=0)]
-    assert sum(sizes) == 1200 and all(abs(size - 240) <= 60 for size in sizes)
+def equal(one: Weights, other: Weights) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_training_takes_as_many_steps_as_it_is_told(
@@ -44,13 +53,6 @@ def test_a_training_takes_as_many_steps_as_it_is_told(
 ) -> None:
     config = FinetuneConfig(epochs=2, batch_tokens=10_000)
     assert finetune(tiny_llama, tokenizer, sentences, config, tmp_path, steps_per_epoch=3).steps == 6
-
-
-def test_each_epoch_has_its_own_order_and_a_seed_fixes_all() -> None:
-    batches, again = TokenBatches([5] * 20, 4, 3), TokenBatches([5] * 20, 4, 3)
-    first, second = list(batches), list(batches)
-    assert first != second
-    assert [first, second] == [list(again), list(again)]
 
 
 @pytest.mark.parametrize(("method", "learning_rate"), [("full", 1e-2), ("lora", 3e-2)])
@@ -64,33 +66,108 @@ def test_a_model_learns_and_what_is_written_loads(
 ) -> None:
     before = sentence_nll(tiny_llama, sentences, 512).sum()
     config = FinetuneConfig(method=method, epochs=8, learning_rate=learning_rate, batch_tokens=40)  # type: ignore[arg-type]
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[Any, ...]] = []
     record = finetune(tiny_llama, tokenizer, sentences, config, tmp_path, on_progress=lambda *now: seen.append(now))
     trained = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert sentence_nll(trained, sentences, 512).sum() < 0.95 * before
     assert AutoTokenizer.from_pretrained(tmp_path)("May")["input_ids"] == tokenizer("May")["input_ids"]
     assert record.tokens_per_epoch == sum(sentence.loss_tokens for sentence in sentences)
-    assert record.steps == 8 * round(record.tokens_per_epoch / 40) == len(record.losses)
+    assert record.steps == 8 * round(record.tokens_per_epoch / 40) == len(record.losses) == record.steps_kept
     assert seen[-1] == (record.steps, record.steps)
+    assert seen[0] == (1, record.steps, f"loss {record.losses[0][1]:.3f} nats a token")
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_the_loss_is_the_mean_over_loss_tokens(
+@pytest.mark.parametrize(
+    "example",
+    [
+        TextExample("Rough winds do shake the darling buds of May"),
+        PromptCompletion("Rough winds", " do shake the buds"),
+        Conversation((Message("user", "Rough winds?"), Message("assistant", "do shake"), Message("user", "and?"))),
+    ],
+    ids=["all of a text", "a completion only", "the assistant only"],
+)
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_is_the_mean_over_the_tokens_that_count(
+    example: Example, packing: bool, tmp_path: Path, tiny_llama: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    sentence = SentenceTokeniser(tokenizer, 32)(example)
+    short = SentenceTokeniser(tokenizer, 32)(TextExample("1 2"))
+    with torch.no_grad():
+        logits = [tiny_llama(torch.tensor([s.input_ids])).logits[0].log_softmax(-1) for s in (sentence, short)]
+    chosen = [
+        scores[place - 1, s.input_ids[place]].item()
+        for scores, s in zip(logits, (sentence, short), strict=True)
+        for place, counted in enumerate(s.loss_mask)
+        if counted
+    ]
+    config = FinetuneConfig(epochs=1, batch_tokens=10_000, packing=packing)
+    record = finetune(tiny_llama, tokenizer, [sentence, short], config, tmp_path)
+    assert record.tokens_per_epoch == len(chosen)
+    assert record.losses == [(1, pytest.approx(-sum(chosen) / len(chosen), rel=1e-5))]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"packing": True},
+        {"passes_a_step": 3},
+        {"packing": True, "passes_a_step": 2},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "method": "lora"},
+    ],
+    ids=str,
+)
+def test_how_a_step_is_computed_changes_rounding_only(way: dict[str, Any], train: Train) -> None:
+    plain, weights = train(method=way.get("method", "full"))
+    record, computed_so = train(**way)
+    assert [step for step, _ in record.losses] == [step for step, _ in plain.losses]
+    assert [loss for _, loss in record.losses] == pytest.approx([loss for _, loss in plain.losses], rel=1e-5)
+    for name, before in weights.items():
+        torch.testing.assert_close(computed_so[name], before, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_seed_alone_says_what_weights_come_out(method: str, train: Train) -> None:
+    weights = {seed: train(seed, method=method)[1] for seed in (7, 8)}
+    assert equal(weights[7], train(7, method=method)[1])
+    assert not equal(weights[7], weights[8])
+
+
+def test_half_precision_trains_in_float32_weights(
     tmp_path: Path, tiny_llama: Any, tokenizer: PreTrainedTokenizerFast, sentences: list[Tokenised]
 ) -> None:
-    expected = sentence_nll(tiny_llama, sentences, 512).sum() / sum(s.loss_tokens for s in sentences)
-    record = finetune(tiny_llama, tokenizer, sentences, FinetuneConfig(epochs=1, batch_tokens=10_000), tmp_path)
-    assert record.losses == [(1, pytest.approx(expected, rel=1e-4))]
+    config = FinetuneConfig(epochs=8, learning_rate=1e-2, batch_tokens=40, early_stopping=1)
+    held_out = sentences[:3]
+    record = finetune(tiny_llama, tokenizer, sentences, config, tmp_path, mixed_precision=True, held_out=held_out)
+    assert record.losses[-1][1] < record.losses[0][1]
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert trained.dtype == torch.float32
+    tokens = sum(sentence.loss_tokens for sentence in held_out)
+    assert min(loss for _, loss in record.held_out_losses) == pytest.approx(
+        sentence_nll(trained, held_out).sum() / tokens, rel=1e-2
+    )
 
 
-def test_the_same_seed_gives_the_same_weights(
-    tmp_path: Path, tiny_model_folder: Path, tokenizer: PreTrainedTokenizerFast, sentences: list[Tokenised]
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_training_that_no_longer_improves_stops_early_and_keeps_its_best_weights(
+    method: str, train: Train, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    states = []
-    for run in ("a", "b"):
-        model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
-        finetune(model, tokenizer, sentences, FinetuneConfig(epochs=2, batch_tokens=40), tmp_path / run, seed=7)
-        states.append(AutoModelForCausalLM.from_pretrained(tmp_path / run).state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    held_out = [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in UNLIKE_VERSES]
+    record, _ = train(epochs=9, learning_rate=3e-2, batch_tokens=40, early_stopping=2, held_out=held_out, method=method)
+    steps, losses = zip(*record.held_out_losses, strict=True)
+    best = losses.index(min(losses))
+    assert list(steps) == [record.steps_per_epoch * epoch for epoch in range(1, len(steps) + 1)]
+    assert len(steps) == best + 3 < 9 and record.steps == steps[-1] and record.steps_kept == steps[best]
+    kept = AutoModelForCausalLM.from_pretrained(tmp_path / "trained").eval()
+    tokens = sum(sentence.loss_tokens for sentence in held_out)
+    assert sentence_nll(kept, held_out).sum() / tokens == pytest.approx(losses[best], rel=1e-5)
+
+
+def test_a_training_that_improves_to_the_end_keeps_its_last_weights(train: Train, sentences: list[Tokenised]) -> None:
+    stopping, weights = train(early_stopping=1, held_out=sentences)
+    assert stopping.steps_kept == stopping.steps and stopping.held_out_losses[0][1] > stopping.held_out_losses[1][1]
+    assert equal(weights, train()[1])
 
 
 def test_sentences_without_loss_positions_are_an_error(
@@ -98,3 +175,16 @@ def test_sentences_without_loss_positions_are_an_error(
 ) -> None:
     with pytest.raises(InputError, match="no sentence to train on"):
         finetune(tiny_llama, tokenizer, [Tokenised([5], [False], False)], FinetuneConfig(), tmp_path)
+
+
+def test_early_stopping_without_held_out_sentences_is_an_error(train: Train) -> None:
+    with pytest.raises(InputError, match=r"early_stopping needs a held-out example .* raise corpus\.held_out_fraction"):
+        train(early_stopping=1)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    tmp_path: Path, tiny_llama: Any, tokenizer: PreTrainedTokenizerFast, sentences: list[Tokenised]
+) -> None:
+    tiny_llama.base_model.norm.weight.data[3] = float("nan")
+    with pytest.raises(InputError, match=r"NaN or infinite; lower finetune\.learning_rate"):
+        finetune(tiny_llama, tokenizer, sentences, FinetuneConfig(), tmp_path)

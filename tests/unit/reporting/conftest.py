@@ -57,6 +57,7 @@ def _training(method: str, sentences: int, tokens: int, start: float, rng: np.ra
         tokens_per_epoch=tokens,
         epochs=2,
         steps=96,
+        steps_kept=96,
         seconds=141.7,
         losses=losses,
     )

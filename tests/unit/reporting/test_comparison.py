@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, judges, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -65,6 +65,19 @@ def comparison(*items: Versus, **changes: Any) -> Comparison:
         "base": arm("base model", steps=0.0),
         "arms": [arm("uniform"), *(arm(item.method) for item in items)],
         "versus": list(items),
+        "judges": [
+            {
+                "name": "a judge",
+                "fit": False,
+                "calibration": {"value": 0.5, "low": 0.3, "high": 0.7},
+                "pairs": 96,
+                "unreadable": 2,
+                "first_chosen": 0.9,
+                "kappa": None,
+                "tokens": 5000,
+                "cost": None,
+            }
+        ],
         "warnings": [],
         "config": {"name": "verses"},
         "versions": {"python": "3"},
@@ -101,6 +114,12 @@ def test_tables_show_both_sizes_and_corrected_p_values() -> None:
     assert row.cells[:6] == ("2,000", "50, 72", "1,998, 2,003", "16, 16", "0.080 [0.070, 0.090]", "< 0.001")
     base, uniform, _ = arms(found).rows
     assert base.cells[:3] == ("–", "–", "–") and uniform.cells[5:8] == ("4.800", "6.400", "7.900")
+
+
+def test_a_judge_that_is_unfit_is_called_so() -> None:
+    (row,) = judges(comparison(against("longest", 0.0, 1.0))).rows
+    assert row.about == ("a judge",)
+    assert row.cells == ("0.50 [0.30, 0.70]", "unfit", "96", "2", "0.90", "–", "5,000", "–")
 
 
 def test_money_has_a_column_only_where_a_price_is_known() -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from fishersft.reporting import figures
-from fishersft.reporting.figure_data import LENGTH_BINS, length_rows
+from fishersft.reporting.figure_data import LENGTH_BINS, describe_losses, length_rows, loss_rows
 from fishersft.reporting.summary import Interval, RunReport
 
 NAMES = ["gain-by-sentences", "gain-by-tokens", "lengths", "perplexities", "win-rates", "training-losses"]
@@ -105,3 +105,17 @@ def test_alternative_text_gives_the_figures_numbers(report: RunReport) -> None:
     assert "d-optimal: 121.5 [112.9, 130.6]" in alts["perplexities"]
     assert "the first shown is chosen: 0.70 [0.58, 0.80]" in alts["win-rates"]
     assert "uniform" in alts["gain-by-tokens"]
+
+
+def test_the_held_out_loss_of_early_stopping_is_drawn_and_told(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    stopped = report.trainings[0].model_copy(
+        update={"held_out_losses": [(48, 4.9), (96, 5.2)], "steps_kept": 48},
+    )
+    report = make_report(trainings=[stopped, report.trainings[1]])
+    (axes,) = figures.training_losses(report).axes
+    curves = {str(line.get_label()): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert curves["d-optimal: held out, step 48 kept"] == [[48, 4.9], [96, 5.2]]
+    assert not any(label.startswith("uniform: held out") for label in curves)
+    assert "held out at best 4.90 after step 48" in describe_losses(report)
+    assert {row["sentences"] for row in loss_rows(report)} == {"training", "held out"}

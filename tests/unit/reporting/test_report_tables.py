@@ -21,7 +21,14 @@ from fishersft.reporting.sheets import (
     win_rates,
 )
 from fishersft.reporting.summary import Growth, RunReport, StoreUse, TaskFigure, TaskScore, ThisRun
-from fishersft.reporting.tables import chosen_rows, store_rows, summary_markdown, summary_table
+from fishersft.reporting.tables import (
+    chosen_rows,
+    curve,
+    losses_markdown,
+    store_rows,
+    summary_markdown,
+    summary_table,
+)
 from fishersft.reporting.text import markdown, number, visible
 
 
@@ -281,3 +288,33 @@ def test_what_a_run_found_and_what_is_new_is_on_its_page_and_in_its_summary(
     first = make_report(this_run=ThisRun(uses=uses, growth=None))
     assert "Since the last run" not in render_html(first) + summary_markdown(first)
     assert "What this run did" not in render_html(make_report())
+
+
+def test_tokens_that_only_the_choosing_model_counts_equal_are_called_so(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    trainings = [
+        facts.model_copy(update={"tokens_per_epoch": tokens, "tokens_chosen": chosen})
+        for facts, tokens, chosen in zip(report.trainings, (9000, 8000), (6001, 5999), strict=True)
+    ]
+    assert budget_basis(make_report(trainings=trainings), "d-optimal", "uniform") == (
+        "equal tokens to the model that chose (6,001 and 5,999; to the model that was trained 9,000 and 8,000 an epoch)"
+    )
+
+
+def test_steps_behind_the_weights_are_told_from_steps_taken(make_report: Callable[..., RunReport]) -> None:
+    report = make_report()
+    stopped = report.trainings[0].model_copy(update={"steps_kept": 48})
+    rows = key_numbers(make_report(trainings=[stopped, report.trainings[1]])).rows
+    assert [row.cells[2] for row in rows] == ["–", "48 of 96", "96"]
+
+
+def test_losses_are_a_curve_and_a_row_an_epoch() -> None:
+    shown = losses_markdown(2, [(1, 5.0), (2, 4.0), (3, 3.0), (4, 1.0)], [(2, 4.25), (4, 4.5)])
+    assert shown.startswith("Training loss: `█▆▄▁`\n\n| Epoch | Steps | Training loss | Held-out loss |")
+    assert "| 1 | 2 | 4.500 | 4.250 |\n| 2 | 4 | 2.000 | 4.500 |" in shown
+    assert "| 1 | 1 | 5.000 | – |" in losses_markdown(1, [(1, 5.0)], [])
+
+
+def test_a_long_curve_is_shortened_and_a_flat_one_is_flat() -> None:
+    assert curve([2.0] * 7) == "▁" * 7
+    assert len(curve(list(range(1000)))) == 60 and curve(list(range(1000)))[::59] == "▁█"

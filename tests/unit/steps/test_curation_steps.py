@@ -288,9 +288,9 @@ def test_a_store_and_an_output_under_a_url_hold_the_same(
 
 
 def test_a_fine_tuned_model_is_kept_and_loads(run: Run, tiny_model_folder: Path) -> None:
-    _, _, chosen = run.selected()
-    trained = finetune_on(run.store, run.config, chosen.key)
-    assert finetune_on(run.store, run.config, chosen.key).hit
+    corpus, _, chosen = run.selected()
+    trained = finetune_on(run.store, run.config, corpus.key, chosen.key)
+    assert finetune_on(run.store, run.config, corpus.key, chosen.key).hit
     model = AutoModelForCausalLM.from_pretrained(run.store.fetch("fine-tuned-model", trained.key))
     before = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     assert not torch.equal(model.lm_head.weight, before.lm_head.weight)
@@ -334,8 +334,8 @@ def test_a_dataset_written_anew_leaves_no_file_of_the_old_one(tmp_path: Path) ->
 def test_a_second_training_takes_the_steps_of_the_first(run: Run) -> None:
     corpus, keys, chosen = run.selected()
     at_random = select_uniform(run.store, run.config, corpus.key, keys, chosen.facts["tokens"])
-    trained = finetune_on(run.store, run.config, chosen.key)
-    again = finetune_on(run.store, run.config, at_random.key, trained.facts["steps_per_epoch"])
+    trained = finetune_on(run.store, run.config, corpus.key, chosen.key)
+    again = finetune_on(run.store, run.config, corpus.key, at_random.key, trained.facts["steps_per_epoch"])
     assert again.facts["steps"] == trained.facts["steps"]
 
 

@@ -56,8 +56,8 @@ def keys_of_a_run(store: Store, config: CurateConfig) -> RunKeys:
     towards = [embed_shard(store, target_config(config), shard).key for shard in target.facts["shard_keys"]]
     chosen = select_informative(store, config, corpus.key, embeddings, towards)
     at_random = select_uniform(store, config, corpus.key, embeddings, chosen.facts["tokens"])
-    trained = finetune_on(store, config, chosen.key)
-    trained_at_random = finetune_on(store, config, at_random.key, trained.facts["steps_per_epoch"])
+    trained = finetune_on(store, config, corpus.key, chosen.key)
+    trained_at_random = finetune_on(store, config, corpus.key, at_random.key, trained.facts["steps_per_epoch"])
     models = (None, trained.key, trained_at_random.key)
     written = [evaluation.complete_prompts(store, config, corpus.key, model).key for model in models]
     judged = [
