@@ -338,7 +338,7 @@ class EvaluationConfig(_Section):
     )
     temperature: float = _field(
         0.0,
-        6,
+        5,
         "Temperature",
         "Of completions: 0 takes the likeliest token each time, 1 draws from the model's own probabilities.",
         ge=0,
@@ -346,7 +346,7 @@ class EvaluationConfig(_Section):
     )
     top_p: float = _field(
         1.0,
-        7,
+        6,
         "Top p",
         "With a temperature: draw only from the likeliest tokens that together have this probability. 1: from all.",
         gt=0,
@@ -354,7 +354,7 @@ class EvaluationConfig(_Section):
     )
     overlap_words: int = _field(
         13,
-        8,
+        7,
         "Words of an overlap",
         "A held-out example overlaps with the pool where both have as many words in a row; one with fewer words where "
         "all are the same. Case and punctuation do not count.",
@@ -362,20 +362,20 @@ class EvaluationConfig(_Section):
     )
     on_overlap: Literal["report", "leave out"] = _field(
         "report",
-        9,
+        8,
         "On overlap",
         "report: count held-out examples that overlap with the pool, and warn. leave out: do not evaluate on them.",
     )
     harness_tasks: list[str] = _field(
         [],
-        10,
+        9,
         "Harness tasks",
         "Tasks of lm-evaluation-harness, such as [arc_easy, hellaswag], on which base and fine-tuned models are "
         "measured too; they need `pip install lm_eval`.",
     )
     corpus: CorpusConfig | None = _field(
         None,
-        11,
+        10,
         "Measure on",
         "Other examples to measure on, all of them, with the settings that `corpus` has; the corpus's own "
         "held-out share is then not used. Empty: that share.",

@@ -18,7 +18,7 @@ from fishersft.reporting.page import render_html
 from fishersft.steps import evaluation, training
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
-from fishersft.steps.held_out import evaluated_examples, stopping_examples
+from fishersft.steps.held_out import evaluated_examples, look_for_overlap, stopping_examples
 from fishersft.steps.models import SPREAD
 from fishersft.steps.outcome import Outcome
 from fishersft.steps.picks import load_picks, picked_examples
@@ -139,6 +139,7 @@ def keys_of_a_run(store: Store, config: CurateConfig, chosen: tuple[str, list[st
         target=None,
         target_embeddings=[],
         selection=selection.key,
+        overlap=look_for_overlap(store, config, corpus).key,
         uniform_selection=at_random.key,
         trained=trained.key,
         uniform_trained=trained_at_random.key,
