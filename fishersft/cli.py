@@ -16,13 +16,13 @@ from rich.markup import escape
 
 from fishersft import terminal
 from fishersft.config import CurateConfig
-from fishersft.config_files import commented_defaults, load_config, load_settings
+from fishersft.config.files import commented_defaults, load_config, load_settings
 from fishersft.errors import InputError
 from fishersft.judge_cli import judge
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
-    from fishersft.config_compare import CompareConfig
+    from fishersft.config.compare import CompareConfig
     from fishersft.data.runs import Run
     from fishersft.steps.outcome import Outcome, RunResult
 
@@ -85,7 +85,7 @@ def compare(config: ConfigFile, overrides: Overrides = None) -> None:
 
     `fishersft config --comparison` prints a CONFIG.yaml to start from.
     """
-    from fishersft.config_compare import CompareConfig
+    from fishersft.config.compare import CompareConfig
 
     settings = load_settings(config, overrides or (), CompareConfig)
     result = _flow("compare")(settings)
@@ -260,7 +260,7 @@ def config(
     comparison: Annotated[bool, typer.Option("--comparison", help="Those of `fishersft compare`.")] = False,
 ) -> None:
     """Print all settings with their defaults, commented, as YAML."""
-    from fishersft.config_compare import CompareConfig
+    from fishersft.config.compare import CompareConfig
 
     typer.echo(commented_defaults(CompareConfig if comparison else CurateConfig), nl=False)
 

@@ -10,7 +10,7 @@ import typer
 
 from fishersft import terminal
 from fishersft.config import CurateConfig
-from fishersft.config_files import checked_config, load_config
+from fishersft.config.files import checked_config, load_config
 
 if TYPE_CHECKING:
     from fishersft.data.store import Store

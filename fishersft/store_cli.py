@@ -200,7 +200,7 @@ def cp(
 
 
 def _open(place: str) -> Store:
-    from fishersft.config_files import load_config
+    from fishersft.config.files import load_config
     from fishersft.data.store import Store
 
     if place.endswith((".yaml", ".yml")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from fishersft.config_compare import DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps.comparing import CellKeys, ComparisonKeys, TrainedKeys

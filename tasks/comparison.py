@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from fishersft.config_compare import CompareConfig, MethodConfig
+from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps import comparing, methods, publishing
 from fishersft.steps.comparing import ComparisonKeys

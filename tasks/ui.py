@@ -8,7 +8,7 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from fishersft.config import CurateConfig
-from fishersft.config_compare import CompareConfig
+from fishersft.config.compare import CompareConfig
 from fishersft.data.locations import absolute_url
 from fishersft.reporting.comparison_page import comparison_markdown
 from fishersft.reporting.comparison_sheets import versus

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fishersft.config import CurateConfig
-from fishersft.config_files import load_config
+from fishersft.config.files import load_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shakespeare.yaml"
 

@@ -72,7 +72,7 @@ def embed_speeches(store: str, sentences: int, dtype: str = "float32") -> list[P
     What the store has not is embedded: some minutes.
     Source: examples/shakespeare.yaml; at most 64 tokens a speech, dim 576.
     """
-    from fishersft.config_files import load_config
+    from fishersft.config.files import load_config
     from fishersft.data.block_files import EMBEDDINGS_FILE
     from fishersft.steps.corpus import read_corpus
     from fishersft.steps.embedding import embed_shard

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pyarrow.parquet as pq
 
-from fishersft.config_compare import CompareConfig
+from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
 from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
 from fishersft.numerics.intervals import Estimate

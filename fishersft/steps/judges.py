@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from fishersft.config import ModelConfig
-from fishersft.config_judging import JudgeConfig, JudgingConfig
+from fishersft.config.judging import JudgeConfig, JudgingConfig
 from fishersft.data.store import Store
 from fishersft.models.judging import Judge, Question
 from fishersft.models.source import find_model

@@ -14,7 +14,7 @@ import torch
 
 from fishersft import baselines
 from fishersft.config import CurateConfig
-from fishersft.config_compare import CRITERIA, DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import CRITERIA, DRAWN, CompareConfig, MethodConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_nll
 from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fishersft.config import CurateConfig
-from fishersft.config_compare import CompareConfig
+from fishersft.config.compare import CompareConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
 from fishersft.data.faults import clear_storage_errors

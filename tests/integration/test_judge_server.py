@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fishersft.config import ModelConfig
-from fishersft.config_judging import JudgingConfig
+from fishersft.config.judging import JudgingConfig
 from fishersft.data.store import Store
 from fishersft.steps.judges import prepare_judge
 from fishersft.steps.judging import calibrate_on, judge_texts

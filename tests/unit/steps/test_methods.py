@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fishersft import baselines
-from fishersft.config_compare import CompareConfig, Method
+from fishersft.config.compare import CompareConfig, Method
 from fishersft.data.block_files import read_nll, read_spectrum, read_weights
 from fishersft.data.store import Store
 from fishersft.numerics import TokenBlocks, select

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.config_fields import Section, described
+from fishersft.config.fields import Section, described
 
 Method = Literal[
     "information",

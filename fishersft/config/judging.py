@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, model_validator
 
-from fishersft.config_fields import NoCredentials, Section, described
+from fishersft.config.fields import NoCredentials, Section, described
 
 
 def _name_of_a_variable(name: str) -> str:

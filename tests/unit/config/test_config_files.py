@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fishersft.config import CurateConfig
-from fishersft.config_files import commented_defaults, load_config
+from fishersft.config.files import commented_defaults, load_config
 from fishersft.errors import InputError
 
 
@@ -167,7 +167,7 @@ def test_every_field_has_a_title_a_description_and_a_place_in_the_run_form() -> 
 
 
 def test_the_example_configs_are_valid() -> None:
-    examples = list((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+    examples = list((Path(__file__).parents[3] / "examples").glob("*.yaml"))
     assert examples
     for example in examples:
         load_config(example)

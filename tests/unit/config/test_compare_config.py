@@ -9,11 +9,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from fishersft.config_compare import CompareConfig, MethodConfig
-from fishersft.config_files import commented_defaults, load_settings
+from fishersft.config.compare import CompareConfig, MethodConfig
+from fishersft.config.files import commented_defaults, load_settings
 from fishersft.errors import InputError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def comparison(**changes: Any) -> CompareConfig:

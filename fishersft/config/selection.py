@@ -1,0 +1,132 @@
+"""The settings of a selection: how much, by what, and under which conditions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fishersft.config.corpus import CorpusConfig
+from fishersft.config.fields import Section, described
+
+MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
+
+
+class SelectionConfig(Section):
+    """What to choose, how much, and under which conditions."""
+
+    budget: int = described(500, 0, "Budget", "How many sentences, or loss tokens, to choose.", ge=1)
+    budget_unit: Literal["sentences", "tokens"] = described("sentences", 1, "Budget in", "What the budget counts.")
+    stop_below: float = described(
+        0.0,
+        2,
+        "Stop below",
+        "End before the budget is spent, at the first pick that would add less than this many nats (with v-optimal: "
+        "take less off the variance). 0: never.",
+        ge=0,
+        allow_inf_nan=False,
+    )
+    criterion: Literal["information", "fisher-weighted", "v-optimal"] = described(
+        "information",
+        3,
+        "Criterion",
+        "information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
+        "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
+        "v-optimal: the least mean prediction variance on the target; it has no certificate.",
+    )
+    target: CorpusConfig | None = described(
+        None,
+        4,
+        "Target",
+        "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. All of it "
+        "counts, none is held out; it should share no example with what the outcome is measured on.",
+    )
+    regularization: float = described(
+        1.0, 5, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0, allow_inf_nan=False
+    )
+    regularization_unit: Literal["absolute", "mean token energy"] = described(
+        "absolute",
+        6,
+        "Regularization in",
+        "absolute: units of the squared embeddings. mean token energy: a share of the pool's mean squared norm of a "
+        "token's embedding.",
+    )
+    project_to: int | None = described(
+        None,
+        7,
+        "Project to",
+        "Choose in this many principal directions of the pool, which is faster; what it can have cost is proven and "
+        "reported. Empty: all directions.",
+        ge=1,
+    )
+    quota_column: str | None = described(None, 8, "Quota column", "The column of the corpus that quotas go by.")
+    quotas: dict[str, Annotated[int, Field(ge=0)]] = described(
+        {},
+        9,
+        "Quotas",
+        "At most how many sentences of a value of that column, such as {news: 100, forum: 50}; values are compared as "
+        "text, and those not named are not limited.",
+    )
+    extends: str | None = described(
+        None,
+        10,
+        "Extends",
+        "The key of an earlier selection in the store: its examples are not chosen again, and gains count what they "
+        "tell already, as they do of any selection that it extends itself. `previous`: that of the last finished run "
+        "of this name, if there is one.",
+        pattern="^([0-9a-f]{64}|previous)$",
+    )
+    certificate: Literal["prefix", "frank-wolfe"] = described(
+        "prefix",
+        11,
+        "Proof",
+        "How near to the best possible is proven: prefix, at no cost; frank-wolfe, tighter, after the selection.",
+    )
+    certificate_seconds: float = described(
+        60.0, 12, "Seconds for the proof", "At most this long for frank-wolfe.", gt=0, allow_inf_nan=False
+    )
+    algorithm: Literal["lazy", "paper", "naive"] = described(
+        "lazy", 13, "Algorithm", "All give the same picks (with v-optimal lazy may not); naive and paper are slow."
+    )
+    memory: str = described(
+        "768M",
+        14,
+        "Most memory",
+        "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
+        "bytes, or a number with K, M, G or T behind it.",
+        pattern=MEMORY_PATTERN,
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> SelectionConfig:
+        for wrong, message in (
+            (
+                self.criterion == "v-optimal" and self.target is None,
+                "criterion v-optimal needs a target, a sample of what the model will be used on; name one",
+            ),
+            (
+                self.criterion != "v-optimal" and self.target is not None,
+                f"a target is for criterion v-optimal only, not {self.criterion}; choose that, or leave target out",
+            ),
+            (
+                self.criterion == "v-optimal" and self.algorithm == "paper",
+                "criterion v-optimal has the algorithms lazy and naive; paper needs submodularity",
+            ),
+            (
+                self.criterion == "v-optimal" and self.certificate == "frank-wolfe",
+                "criterion v-optimal has no certificate; leave certificate frank-wolfe out",
+            ),
+            (
+                self.project_to is not None and (self.criterion == "v-optimal" or self.extends is not None),
+                "project_to cannot be used with criterion v-optimal or extends: its loss is not bounded there; "
+                "leave it out",
+            ),
+            (
+                (self.quota_column is None) != (not self.quotas),
+                "quota_column and quotas go together: the column, and how many of which of its values; give both or "
+                "neither",
+            ),
+        ):
+            if wrong:
+                raise ValueError(message)
+        return self
