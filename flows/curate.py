@@ -9,7 +9,8 @@ from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
 from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
-from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, method_of
+from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
+from fishersft.steps.reporting import method_of
 from tasks import curation as tasks
 from tasks import embedding
 from tasks.logs import shorten_input_errors

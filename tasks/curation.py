@@ -14,7 +14,7 @@ from fishersft.steps import embedding, evaluation, harness, held_out, models, pu
 from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
-from fishersft.steps.reporting import RunKeys
+from fishersft.steps.report_parts import RunKeys
 from tasks.progress import Progress
 from tasks.secrets import api_key
 from tasks.ui import show_losses

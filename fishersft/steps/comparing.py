@@ -19,7 +19,7 @@ from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
 from fishersft.steps.outcome import Outcome, find_or_make
-from fishersft.steps.reporting import library_versions, shown_config
+from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
 _WORST_SHARE = 0.1

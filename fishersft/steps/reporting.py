@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.examples import Example, as_text
-from fishersft.data.locations import display_name
+from fishersft.config import CurateConfig
 from fishersft.data.manifest import Manifest
 from fishersft.data.store import Draft, Store
 from fishersft.reporting.summary import (
-    ChosenRow,
     Comparison,
-    Completion,
-    CorpusFacts,
     JudgeFacts,
     RunReport,
-    SelectionFacts,
-    StepCost,
-    TrainingFacts,
     WinRate,
     read_report,
 )
 from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
-from fishersft.steps.corpus import CorpusIndex, load_index, shard_examples, target_config
+from fishersft.steps.corpus import load_index, shard_examples, target_config
 from fishersft.steps.findings import (
     compare_likelihoods,
     judge_warning,
@@ -44,63 +31,23 @@ from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
 from fishersft.steps.outcome import Outcome, find_or_make
-from fishersft.steps.picks import SavedSelection, load_picks, picked_examples
+from fishersft.steps.picks import load_picks, picked_examples
+from fishersft.steps.provenance import library_versions, shown_config
+from fishersft.steps.report_parts import (
+    BASE,
+    UNIFORM,
+    RunKeys,
+    chosen,
+    completions,
+    corpus_facts,
+    costs,
+    pool_lengths,
+    selection_facts,
+    steps_kept,
+    training_facts,
+)
 
 REPORT_VERSION = 4
-BASE = "base model"
-UNIFORM = "uniform"
-_SHOWN_ROWS = 50
-_SHOWN_TEXT = 600
-_SHOWN_COMPLETIONS = 12
-_LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "numpy", "pyarrow")
-
-
-@dataclass(frozen=True)
-class RunKeys:
-    """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
-
-    `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one. `calibrations` has a key a judge, and
-    `further_judgements` for each judge after the first its judgements against uniform and against the base model.
-    `harness` is empty where no task of it was asked for.
-    """
-
-    corpus: str
-    overlap: str
-    model: str
-    embeddings: list[str]
-    target: str | None
-    target_embeddings: list[str]
-    selection: str
-    uniform_selection: str
-    trained: str
-    uniform_trained: str
-    evaluations: list[str]
-    generations: list[str]
-    judgements_uniform: str
-    judgements_base: str
-    harness: list[str] = field(default_factory=list)
-    calibrations: list[str] = field(default_factory=list)
-    further_judgements: list[list[str]] = field(default_factory=list)
-
-    def judged(self) -> list[list[str]]:
-        """For each judge its judgements against uniform and against the base model."""
-        return [[self.judgements_uniform, self.judgements_base], *self.further_judgements]
-
-    def artifacts(self) -> list[str]:
-        """All of them as "kind/key"; of a base model that is a folder of the user's, there is none."""
-        kinds: list[tuple[str, Sequence[str | None]]] = [
-            ("corpus", [self.corpus, self.target]),
-            ("overlap", [self.overlap]),
-            ("embeddings", [*self.embeddings, *self.target_embeddings]),
-            ("selection", [self.selection, self.uniform_selection]),
-            ("fine-tuned-model", [self.trained, self.uniform_trained]),
-            ("evaluation", self.evaluations),
-            ("generations", self.generations),
-            ("judgements", [*self.calibrations, *(key for keys in self.judged() for key in keys)]),
-            ("harness", self.harness),
-        ]
-        return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
 
 
 def method_of(config: CurateConfig) -> str:
@@ -157,17 +104,17 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     return RunReport(
         name=config.name,
         judge=judge_name(config.evaluation.judging.judges[0], trained_config(config).model),
-        corpus=_corpus_facts(store, index, keys.embeddings),
+        corpus=corpus_facts(store, index, keys.embeddings),
         overlap=overlap,
-        pool_lengths=_pool_lengths(store, keys.embeddings),
+        pool_lengths=pool_lengths(store, keys.embeddings),
         selections=[
-            _selection_facts(method, picks, _proof(method, selected), settings_in_words(config.selection, selected)),
-            _selection_facts(UNIFORM, uniform_picks),
+            selection_facts(method, picks, _proof(method, selected), settings_in_words(config.selection, selected)),
+            selection_facts(UNIFORM, uniform_picks),
         ],
-        chosen=_chosen(index, picks, picked_examples(store, config.corpus, picks)),
+        chosen=chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
-            _training_facts(method, trained, config, picks),
-            _training_facts(UNIFORM, uniform_trained, config, uniform_picks),
+            training_facts(method, trained, config, picks),
+            training_facts(UNIFORM, uniform_trained, config, uniform_picks),
         ],
         likelihoods=[
             likelihood_facts(store, name, evaluation)
@@ -177,8 +124,8 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
         win_rates=rates,
         judges=judges,
         harness=task_scores(store, dict(zip((BASE, method, UNIFORM), keys.harness, strict=False))),
-        completions=_completions(store, keys.generations, method),
-        costs=_costs(store, keys),
+        completions=completions(store, keys.generations, method),
+        costs=costs(store, keys),
         headline=_headline(comparisons[0]),
         warnings=[
             *_selection_warnings(store, config, keys, selected),
@@ -197,18 +144,13 @@ def _proof(method: str, selected: dict[str, Any]) -> str:
 
 
 def _basis(config: CurateConfig, trained: Manifest, uniform_trained: Manifest) -> str:
-    steps, uniform_steps = _steps_kept(trained), _steps_kept(uniform_trained)
+    steps, uniform_steps = steps_kept(trained), steps_kept(uniform_trained)
     tokens = "equal tokens" if config.finetune.early_stopping is None else "equal tokens an epoch"
     if config.finetune.model is not None:
         tokens += " as the choosing model counts them"
     if steps == uniform_steps:
         return f"at {tokens} and {'' if tokens == 'equal tokens' else 'equal '}steps"
     return f"at {tokens} ({steps} and {uniform_steps} steps)"
-
-
-def _steps_kept(trained: Manifest) -> int:
-    """Optimiser steps behind the weights; models of before there was early stopping have all steps' weights."""
-    return trained.facts.get("steps_kept", trained.facts["steps"])
 
 
 def _headline(against_uniform: Comparison) -> str:
@@ -266,138 +208,3 @@ def _judges(store: Store, config: CurateConfig, keys: RunKeys, method: str) -> l
         )
         for number, calibration in enumerate(keys.calibrations)
     ]
-
-
-def _corpus_facts(store: Store, index: CorpusIndex, embeddings: Sequence[str]) -> CorpusFacts:
-    facts = [store.get("embeddings", key).facts for key in embeddings]
-    return CorpusFacts(
-        **{name: value for name, value in index.counts.items() if name in CorpusFacts.model_fields},
-        truncated=sum(fact["truncated"] for fact in facts),
-        without_loss=sum(fact["without_loss"] for fact in facts),
-    )
-
-
-def _pool_lengths(store: Store, embeddings: Sequence[str]) -> list[int]:
-    return [length for key in embeddings for length in store.get("embeddings", key).facts["lengths"]]
-
-
-def _selection_facts(
-    method: str, picks: SavedSelection, certificate: str = "", settings: dict[str, str] | None = None
-) -> SelectionFacts:
-    return SelectionFacts(
-        method=method,
-        sentences=len(picks.gains),
-        information_gain=np.cumsum(picks.gains).tolist(),
-        tokens=np.cumsum(picks.tokens).tolist(),
-        lengths=picks.tokens,
-        certificate=certificate,
-        settings=settings or {},
-    )
-
-
-def _chosen(index: CorpusIndex, picks: SavedSelection, examples: Sequence[Example]) -> list[ChosenRow]:
-    rows = []
-    for place, example in enumerate(examples[:_SHOWN_ROWS]):
-        source, number = index.source_of(picks.shards[place], picks.rows[place])
-        rows.append(
-            ChosenRow(
-                rank=place + 1,
-                gain=picks.gains[place],
-                tokens=picks.tokens[place],
-                source=source,
-                row=number,
-                text=_cut(as_text(example)),
-            )
-        )
-    return rows
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + " …"
-
-
-def _training_facts(method: str, manifest: Manifest, config: CurateConfig, picks: SavedSelection) -> TrainingFacts:
-    facts = manifest.facts
-    return TrainingFacts(
-        method=method,
-        sentences=facts["sentences"],
-        tokens_per_epoch=facts["tokens_per_epoch"],
-        epochs=facts["steps"] // facts["steps_per_epoch"],
-        steps=facts["steps"],
-        steps_kept=_steps_kept(manifest),
-        seconds=manifest.seconds,
-        losses=facts["losses"],
-        held_out_losses=facts.get("held_out_losses", []),
-        tokens_chosen=None if config.finetune.model is None else sum(picks.tokens),
-    )
-
-
-def _completions(store: Store, generations: Sequence[str], chosen: str) -> list[Completion]:
-    tables = [pq.read_table(store.fetch("generations", key) / "generations.parquet").to_pydict() for key in generations]
-    prompts = tables[0]["prompt"][:_SHOWN_COMPLETIONS]
-    return [
-        Completion(
-            prompt=_cut(prompt),
-            completions={
-                method: _cut(table["completion"][place])
-                for method, table in zip((BASE, chosen, UNIFORM), tables, strict=True)
-            },
-        )
-        for place, prompt in enumerate(prompts)
-    ]
-
-
-def _costs(store: Store, keys: RunKeys) -> list[StepCost]:
-    sources = store.get("fine-tuned-model", keys.trained).sources  # another model may have been trained than chose
-    models = {keys.model, *(name.removeprefix("model/") for name in sources if name.startswith("model/"))}
-    steps = [
-        ("read the corpus", "corpus", [keys.corpus]),
-        ("look for overlap", "overlap", [keys.overlap]),
-        ("convert the model", "model", sorted(models)),
-        ("embed the pool", "embeddings", keys.embeddings),
-        ("read the target", "corpus", [keys.target] if keys.target else []),
-        ("embed the target", "embeddings", keys.target_embeddings),
-        ("select", "selection", [keys.selection]),
-        ("select uniformly", "selection", [keys.uniform_selection]),
-        ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
-        ("measure likelihood", "evaluation", keys.evaluations),
-        ("complete prompts", "generations", keys.generations),
-        ("calibrate the judges", "judgements", keys.calibrations),
-        ("judge", "judgements", [key for judged in keys.judged() for key in judged]),
-        ("run the harness", "harness", keys.harness),
-    ]
-    costs = []
-    for step, kind, artifacts in steps:
-        manifests = [manifest for key in artifacts if (manifest := store.find(kind, key))]
-        if not manifests:
-            continue
-        tokens = [manifest.facts["tokens"] for manifest in manifests if "tokens" in manifest.facts]
-        costs.append(
-            StepCost(
-                step=step,
-                artifacts=len(manifests),
-                tokens=sum(tokens) if tokens else None,
-                seconds=sum(manifest.seconds for manifest in manifests),
-            )
-        )
-    return costs
-
-
-def shown_config(config: CurateConfig) -> dict[str, object]:
-    """The settings, without credentials that a URL may carry."""
-    shown = config.model_dump(mode="json")
-    shown["store"] = display_name(config.store)
-    shown["output"] = display_name(config.output)
-    shown["corpus"]["path"] = _shown_paths(config.corpus)
-    if config.selection.target is not None:
-        shown["selection"]["target"]["path"] = _shown_paths(config.selection.target)
-    return shown
-
-
-def _shown_paths(corpus: CorpusConfig) -> str | list[str]:
-    return display_name(corpus.path) if isinstance(corpus.path, str) else [display_name(path) for path in corpus.path]
-
-
-def library_versions() -> dict[str, str]:
-    """The versions of what a run's figures hang on."""
-    return {"python": platform.python_version(), **{library: version(library) for library in _LIBRARIES}}

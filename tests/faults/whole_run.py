@@ -17,7 +17,8 @@ from fishersft.steps.held_out import look_for_overlap
 from fishersft.steps.models import prepare_model
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.publishing import publish_dataset, publish_model_and_report
-from fishersft.steps.reporting import RunKeys, make_report
+from fishersft.steps.report_parts import RunKeys
+from fishersft.steps.reporting import make_report
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.this_run import describe_run
 from fishersft.steps.training import finetune_on

@@ -15,7 +15,8 @@ from fishersft.steps import evaluation
 from fishersft.steps.corpus import read_corpus, read_target, target_config
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.held_out import look_for_overlap
-from fishersft.steps.reporting import RunKeys, build_report, method_of
+from fishersft.steps.report_parts import RunKeys
+from fishersft.steps.reporting import build_report, method_of
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
 

@@ -22,7 +22,8 @@ from fishersft.steps.held_out import evaluated_examples, look_for_overlap, stopp
 from fishersft.steps.models import SPREAD
 from fishersft.steps.outcome import Outcome
 from fishersft.steps.picks import load_picks, picked_examples
-from fishersft.steps.reporting import BASE, UNIFORM, RunKeys, build_report, load_report, make_report
+from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
+from fishersft.steps.reporting import build_report, load_report, make_report
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
 from tests.conftest import character_tokenizer
