@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 # Threads that spin while they wait slow each other down (docs/log.md).
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help setup demo test test-faults lint types format bench-select bench-embed bench-growth bench-store bench-quality clean
+.PHONY: help setup demo test test-faults test-long lint types format bench-select bench-embed bench-growth bench-store bench-quality clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,6 +32,9 @@ test: $(STAMP)  ## all tests
 
 test-faults: $(STAMP)  ## runs killed at random and a failing store, in long form: some ten minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/faults -m "faults or not faults"
+
+test-long: $(STAMP)  ## comparisons with the real model in rigged pools: some ten minutes
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
 
 lint: $(STAMP)  ## style and common faults
 	$(BIN)/ruff check .

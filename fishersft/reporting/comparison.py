@@ -37,6 +37,28 @@ class Arm(Facts):
     money: float | None
 
 
+class Training(Facts):
+    """One training: of a method, or of a uniform choice that is its control in some basis (then `control` says which).
+
+    Likelihoods as of `Arm`; the win rates are the first judge's against the two controls, None for a control.
+    """
+
+    method: str
+    budget: int
+    seed: int
+    control: Basis | None
+    sentences: int
+    tokens: int
+    steps: int
+    mean: float
+    worst_tenth: float
+    worst: float
+    win_rate_at_equal_tokens: float | None
+    win_rate_at_equal_sentences: float | None
+    seconds_selecting: float
+    seconds_training: float
+
+
 class Versus(Facts):
     """A method against a uniform choice that is equal in `basis`; differences in nats a token, under 0 it is better.
 
@@ -105,7 +127,7 @@ class Judge(Facts):
 
 
 class Comparison(Facts):
-    """Everything that a comparison's page shows."""
+    """Everything that a comparison's page shows; `seconds_embedding` is what the pool's embeddings took."""
 
     name: str
     unit: Literal["sentences", "tokens"]
@@ -114,6 +136,8 @@ class Comparison(Facts):
     base: Arm
     arms: list[Arm]
     versus: list[Versus]
+    trainings: list[Training]
+    seconds_embedding: float
     judges: list[Judge]
     warnings: list[str]
     config: dict[str, Any]

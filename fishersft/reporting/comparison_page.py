@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
@@ -23,15 +24,18 @@ _WIDTH = 6.4  # inches
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write a comparison into a folder, which is made if need be; the same comparison gives the same bytes.
 
-    Files: `comparison.json` (the `Comparison`), `comparison.csv` (a row a method and basis), `comparison.md` (the
-    tables), `differences.svg`, and last `index.html`, which needs none of the others.
+    Files: `comparison.json` (the `Comparison`), `comparison.csv` (a row a method, budget and basis), `trainings.csv` (a
+    row a training: method or control, budget, seed), `comparison.md` (the tables), `differences.svg`, and last
+    `index.html`, which needs none of the others.
 
     Returns:
         The path of `index.html`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_bytes((comparison.model_dump_json(indent=2) + "\n").encode("utf-8"))
-    (folder / "comparison.csv").write_bytes(_csv(comparison).encode("utf-8"))
+    (folder / "comparison.csv").write_bytes(_csv([_flat(item) for item in comparison.versus]).encode("utf-8"))
+    trainings = [training.model_dump() for training in comparison.trainings]
+    (folder / "trainings.csv").write_bytes(_csv(trainings).encode("utf-8"))
     (folder / "comparison.md").write_bytes(comparison_markdown(comparison).encode("utf-8"))
     drawing = svg(differences(comparison))
     (folder / "differences.svg").write_bytes(drawing)
@@ -79,7 +83,7 @@ def _row_label(item: Versus, comparison: Comparison) -> str:
 
 
 def _html(comparison: Comparison, drawing: bytes) -> str:
-    fair, by_sentences, arms, judges = _sheets(comparison)
+    fair, by_sentences, arms, trainings, judges = _sheets(comparison)
     told = "; ".join(f"{_row_label(item, comparison)}: {interval(item.mean, 3)}" for item in comparison.versus)
     config = comparison.model_dump(mode="json")["config"]
     return page_environment().get_template("comparison.html.j2").render(
@@ -87,6 +91,7 @@ def _html(comparison: Comparison, drawing: bytes) -> str:
         fair=fair,
         by_sentences=by_sentences,
         arms=arms,
+        trainings=trainings,
         judges=judges,
         colors={},
         figure=image_source(drawing),
@@ -100,22 +105,22 @@ def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
         sheets.versus(comparison, "tokens and steps"),
         sheets.versus(comparison, "sentences"),
         sheets.arms(comparison),
+        sheets.trainings(comparison),
         sheets.judges(comparison),
     ]
 
 
-def _csv(comparison: Comparison) -> str:
+def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
-    rows = [_flat(item) for item in comparison.versus]
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _flat(item: Versus) -> dict[str, object]:
+def _flat(item: Versus) -> dict[str, Any]:
     """A comparison as one row: an interval as three columns."""
-    row: dict[str, object] = {}
+    row: dict[str, Any] = {}
     for name, value in item.model_dump().items():
         if isinstance(value, dict):
             row |= {name if part == "value" else f"{name}_{part}": figure for part, figure in value.items()}

@@ -72,6 +72,48 @@ def arms(comparison: Comparison) -> Sheet:
     return Sheet("Every choice by itself", columns, rows)
 
 
+def trainings(comparison: Comparison) -> Sheet:
+    """Every training by itself, a row each: of a method, or of its uniform control."""
+    rows = [
+        Row(
+            (training.method,) if training.control is None else ("uniform", training.method),
+            (
+                "" if training.control is None else f"equal {training.control}",
+                count(training.budget),
+                str(training.seed),
+                count(training.sentences),
+                count(training.tokens),
+                count(training.steps),
+                number(training.mean, 3),
+                number(training.worst_tenth, 3),
+                number(training.worst, 3),
+                number(training.win_rate_at_equal_tokens),
+                number(training.win_rate_at_equal_sentences),
+                number(training.seconds_selecting, 1),
+                number(training.seconds_training, 1),
+            ),
+        )
+        for training in comparison.trainings
+    ]
+    columns = (
+        "Choice",
+        "Control at",
+        f"Budget, {comparison.unit}",
+        "Seed",
+        "Sentences",
+        "Tokens an epoch",
+        "Steps",
+        "Mean, nats a token",
+        "Worst tenth",
+        "Worst sentence",
+        "Win rate at equal tokens",
+        "at equal sentences",
+        "Seconds to select",
+        "to train",
+    )
+    return Sheet("Every training", columns, rows, words=("Control at",))
+
+
 def judges(comparison: Comparison) -> Sheet:
     """Who judged, whether they tell real text from shuffled, by place or by content, and how far they agree."""
     rows = [

@@ -12,7 +12,7 @@ from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
 from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
 from fishersft.numerics.intervals import Estimate
-from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Versus, read_comparison
+from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, Versus, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
@@ -117,6 +117,8 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
             *_corrected([_versus(store, cells, "tokens and steps") for cells in groups.values()]),
             *_corrected([_versus(store, cells, "sentences") for cells in groups.values()]),
         ],
+        trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
+        seconds_embedding=_seconds_embedding(store, keys),
         judges=[Judge.of(judge) for judge in judges],
         warnings=_warnings(store, config, keys, judges),
         config=shown_config(config),
@@ -186,6 +188,50 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         seconds_judging=0,
         money=None,
     )
+
+
+def _trainings(store: Store, cell: CellKeys) -> list[Training]:
+    """The training of a cell and its two controls."""
+    controls: list[tuple[TrainedKeys, Basis | None]] = [
+        (cell.chosen, None),
+        (cell.by_tokens, "tokens and steps"),
+        (cell.by_sentences, "sentences"),
+    ]
+    return [_training(store, cell, trained, control) for trained, control in controls]
+
+
+def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
+    model = store.get("fine-tuned-model", trained.trained)
+    arm = _arm(cell.method, cell.budget, *_nll(store, [trained.evaluation]), seeds=1)
+    won = [_mean_score(store, judged[0]) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
+    return Training(
+        method=cell.method,
+        budget=cell.budget,
+        seed=cell.seed,
+        control=control,
+        sentences=model.facts["sentences"],
+        tokens=model.facts["tokens_per_epoch"],
+        steps=model.facts["steps"],
+        mean=arm.mean,
+        worst_tenth=arm.worst_tenth,
+        worst=arm.worst,
+        win_rate_at_equal_tokens=None if control else won[0],
+        win_rate_at_equal_sentences=None if control else won[1],
+        seconds_selecting=store.get("selection", trained.selection).seconds,
+        seconds_training=model.seconds,
+    )
+
+
+def _mean_score(store: Store, judgements: str) -> float | None:
+    scores = scores_of(store, judgements)
+    return None if np.isnan(scores).all() else float(np.nanmean(scores))
+
+
+def _seconds_embedding(store: Store, keys: ComparisonKeys) -> float:
+    embeddings = {
+        key for cell in keys.cells for key in store.get("selection", cell.chosen.selection).inputs["embeddings"]
+    }
+    return sum(store.get("embeddings", key).seconds for key in embeddings)
 
 
 def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:

@@ -119,6 +119,7 @@ def test_rows_that_all_say_the_same_show_no_difference(
     assert "No difference in held-out" in " ".join(printed.split())
 
 
+@pytest.mark.long
 @pytest.mark.real_model
 def test_in_a_pool_half_of_noise_what_knows_noise_from_text_beats_chance(
     prefect_server: PrefectServer, smollm2: PreparedModel, real_store: str, tmp_path: Path

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fishersft.errors import InputError
-from fishersft.reporting.comparison import Arm, Comparison, Versus, read_comparison
+from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
 from fishersft.reporting.comparison_sheets import arms, judges, verdicts, versus
 from fishersft.reporting.summary import Interval
@@ -56,6 +56,26 @@ def against(method: str, value: float, p: float, **changes: Any) -> Versus:
     return Versus.model_validate({**values, **changes})
 
 
+def training(method: str, **changes: Any) -> Training:
+    values = {
+        "method": method,
+        "budget": 2000,
+        "seed": 1,
+        "control": None,
+        "sentences": 50,
+        "tokens": 1998,
+        "steps": 16,
+        "mean": 4.8,
+        "worst_tenth": 6.4,
+        "worst": 7.9,
+        "win_rate_at_equal_tokens": 0.5,
+        "win_rate_at_equal_sentences": 0.625,
+        "seconds_selecting": 0.5,
+        "seconds_training": 20.0,
+    }
+    return Training.model_validate({**values, **changes})
+
+
 def comparison(*items: Versus, **changes: Any) -> Comparison:
     values: dict[str, Any] = {
         "name": "verses",
@@ -65,6 +85,8 @@ def comparison(*items: Versus, **changes: Any) -> Comparison:
         "base": arm("base model", steps=0.0),
         "arms": [arm("uniform"), *(arm(item.method) for item in items)],
         "versus": list(items),
+        "trainings": [training(item.method) for item in items] + [training("longest", control="sentences")],
+        "seconds_embedding": 61.0,
         "judges": [
             {
                 "name": "a judge",
@@ -140,6 +162,8 @@ def test_the_files_are_the_same_each_time_and_the_data_reads_back(tmp_path: Path
     for file in page.parent.iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
     assert read_comparison(page.with_name("comparison.json")) == found
+    of_trainings = list(csv.DictReader((tmp_path / "one" / "trainings.csv").open()))
+    assert [(row["method"], row["seed"], row["control"]) for row in of_trainings][-1] == ("longest", "1", "sentences")
     rows = list(csv.DictReader((tmp_path / "one" / "comparison.csv").open()))
     assert [(row["basis"], row["mean"], row["mean_low"], row["verdict"]) for row in rows] == [
         ("tokens and steps", "0.08", "0.07", "worse"),
