@@ -152,6 +152,7 @@ def _print_judgements(
     results = [
         Judged(
             name=judge.name,
+            config=judge.config,
             rate=win_rate(store, "the first", "the second", outcome.key),
             calibration=win_rate(store, REAL, SHUFFLED, calibrated[number].key) if calibrated else None,
             agreement=agreement(store, [judged[0].key], [outcome.key]) if number else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from fishersft.config import JudgeConfig
 from fishersft.reporting.summary import Agreement, WinRate
 from fishersft.reporting.text import interval, number, one_line
 from fishersft.steps.judge_findings import unfit
@@ -19,6 +20,7 @@ class Judged:
     """A judge's results: `calibration` is None where it was not asked for, `agreement` for the first judge."""
 
     name: str
+    config: JudgeConfig
     rate: WinRate
     calibration: WinRate | None
     agreement: Agreement | None
@@ -51,7 +53,7 @@ def remarks(results: Sequence[Judged]) -> list[Text]:
 
 def _figures(result: Judged) -> dict[str, str]:
     rate, facts = result.rate, [outcome.facts for outcome in result.outcomes]
-    costs = [fact["cost"] for fact in facts if "cost" in fact]
+    cost = result.config.cost(*(sum(fact[name] for fact in facts) for name in ("input_tokens", "output_tokens")))
     return {
         "pairs": f"{rate.prompts:,}",
         "win rate of the first file [95%]": interval(rate.rate, 3),
@@ -65,5 +67,5 @@ def _figures(result: Judged) -> dict[str, str]:
         "tokens, input and output": (
             f"{sum(fact['input_tokens'] for fact in facts):,}, {sum(fact['output_tokens'] for fact in facts):,}"
         ),
-        "cost": number(sum(costs), 4) if costs else "",
+        "cost": "" if cost is None else number(cost, 4),
     }

@@ -97,11 +97,20 @@ class _Trainings:
         chosen = self._did(
             tasks.select_by(self._config, method, budget, drawn, self._corpus, self._pool, self._target, self._asked)
         )
-        sizes = {"tokens": chosen.facts["tokens"], "sentences": chosen.facts["sentences"], unit: budget}
-        steps = self._config.steps_an_epoch(sizes["tokens"])
+        sizes = {"tokens": chosen.facts["tokens"], "sentences": chosen.facts["sentences"]}
+        if not chosen.facts.get("exhausted"):  # then a control has all that the budget allows
+            sizes[unit] = budget
+        as_many_tokens = self._draw(sizes["tokens"], "tokens", seed)
+        as_many_sentences = self._draw(sizes["sentences"], "sentences", seed)
+        # A step has at least a sentence: the side with fewer sentences says how many steps both can take.
+        fewest = min(chosen.facts["sentences"], as_many_tokens.facts["sentences"])
+        steps = min(self._config.steps_an_epoch(sizes["tokens"]), fewest)
+        own_steps = self._config.steps_an_epoch(as_many_sentences.facts["tokens"])
         trained = self._train(chosen, steps, seed, own)
-        by_tokens = self._control(sizes["tokens"], "tokens", steps, seed)
-        by_sentences = self._control(sizes["sentences"], "sentences", None, seed)
+        by_tokens = self._train(as_many_tokens, steps, seed, f"uniform, {sizes['tokens']:,} tokens, seed {seed}")
+        by_sentences = self._train(
+            as_many_sentences, own_steps, seed, f"uniform, {sizes['sentences']:,} sentences, seed {seed}"
+        )
         return CellKeys(
             method=method.name,
             budget=budget,
@@ -113,18 +122,15 @@ class _Trainings:
             judged_by_sentences=self._judge(trained, by_sentences, own, "uniform of as many sentences"),
         )
 
-    def _control(self, size: int, unit: BudgetUnit, steps: int | None, seed: int) -> TrainedKeys:
-        """A uniform choice of that size; for no `steps` trained in as many an epoch as its own tokens fill."""
-        drawn = self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._pool))
-        steps = steps or self._config.steps_an_epoch(drawn.facts["tokens"])
-        return self._train(drawn, steps, seed, f"uniform, {size:,} {unit}, seed {seed}")
+    def _draw(self, size: int, unit: BudgetUnit, seed: int) -> Outcome:
+        return self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._pool))
 
     def _train(self, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
         key = chosen.key, steps, seed
         if key not in self._trained:
-            config = self._config.seeded(seed)
-            model = self._did(curation.finetune_on(config, self._corpus, chosen.key, what, steps))
-            likelihood = self._did(curation.measure_likelihood(config, self._corpus, model.key, what))
+            seeded = self._config.seeded(seed)
+            model = self._did(curation.finetune_on(seeded, self._corpus, chosen.key, what, steps))
+            likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, model.key, what))
             written = self._did(curation.complete_prompts(self._config, self._corpus, model.key, what))
             self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, written.key)
         return self._trained[key]

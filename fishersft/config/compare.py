@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from fishersft.config import CorpusConfig, CurateConfig
+from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
 from fishersft.config.fields import Section, described
 
 Method = Literal[
@@ -42,6 +42,14 @@ class MethodConfig(Section):
     regularization_unit: Literal["absolute", "mean token energy"] | None = described(
         None, 3, "Regularization in", "Empty: selection.regularization_unit."
     )
+
+    @model_validator(mode="after")
+    def _settings_have_meaning(self) -> MethodConfig:
+        if self.method not in (*CRITERIA, "sentence-design") and self.regularization is not None:
+            raise ValueError(f"regularization has no meaning for {self.method}; leave it out")
+        if self.method not in CRITERIA and self.regularization_unit is not None:
+            raise ValueError(f"regularization_unit has no meaning for {self.method}; leave it out")
+        return self
 
     @property
     def name(self) -> str:
@@ -92,18 +100,42 @@ class CompareConfig(CurateConfig):
     @model_validator(mode="after")
     def _methods_stand_for_themselves(self) -> CompareConfig:
         names = [method.name for method in self.methods]
-        if doubled := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"methods names {doubled!r} twice; give them labels that differ")
-        if "uniform" in names:
-            raise ValueError("no method may be called uniform: that is what all are compared with")
-        if len(set(self.budgets)) < len(self.budgets):
-            raise ValueError("budgets names one twice; name each once")
+        doubled = next((name for name in names if names.count(name) > 1), None)
         chosen = self.selection
-        if chosen.criterion != "information" or chosen.target is not None or chosen.extends is not None:
-            raise ValueError(
+        for wrong, message in (
+            (doubled is not None, f"methods names {doubled!r} twice; give them labels that differ"),
+            ("uniform" in names, "no method may be called uniform: that is what all are compared with"),
+            (len(set(self.budgets)) < len(self.budgets), "budgets names one twice; name each once"),
+            (
+                chosen.criterion != "information" or chosen.target is not None or chosen.extends is not None,
                 "selection.criterion, selection.target and selection.extends have no meaning in a comparison; name the "
-                "criteria in `methods` and the target in `target`"
-            )
+                "criteria in `methods` and the target in `target`",
+            ),
+            (
+                bool(chosen.quotas) or chosen.stop_below > 0,
+                "selection.quotas and selection.stop_below bind some methods only, so nothing would be equal; "
+                "leave them out",
+            ),
+            (
+                self.finetune.early_stopping is not None,
+                "finetune.early_stopping would end trainings that are compared after unequal steps; leave it out",
+            ),
+            (
+                bool(self.evaluation.harness_tasks),
+                "evaluation.harness_tasks are for `fishersft curate`; leave them out of a comparison",
+            ),
+        ):
+            if wrong:
+                raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _every_criterion_can_choose(self) -> CompareConfig:
+        for method in self.methods:
+            if method.method in CRITERIA:
+                settings = self.choosing(method, self.budgets[0]).selection.model_dump()
+                target = settings["target"] or (self.corpus.model_dump() if method.method == "v-optimal" else None)
+                SelectionConfig.model_validate({**settings, "target": target})
         return self
 
     @property
@@ -121,7 +153,7 @@ class CompareConfig(CurateConfig):
         return self._with_selection(
             criterion=method.method,
             budget=budget,
-            target=self.target,
+            target=self.target if method.method == "v-optimal" else None,
             regularization=method.regularization or self.selection.regularization,
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
         )
@@ -135,8 +167,10 @@ class CompareConfig(CurateConfig):
         return max(1, round(tokens / self.finetune.batch_tokens))
 
     def seeded(self, seed: int) -> CurateConfig:
-        """The settings of a draw or a training with another seed; the corpus and its held-out part stay."""
+        """The settings of a training with another seed; all that is read or measured goes by this comparison's own."""
         return self.model_copy(update={"seed": seed})
 
     def _with_selection(self, **changes: Any) -> CurateConfig:
-        return self.model_copy(update={"selection": self.selection.model_copy(update=changes)})
+        """The settings of a run with another selection, and none of a comparison's own."""
+        own = {name: getattr(self, name) for name in CurateConfig.model_fields}
+        return CurateConfig.model_construct(**{**own, "selection": self.selection.model_copy(update=changes)})

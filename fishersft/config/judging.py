@@ -10,10 +10,12 @@ from pydantic import AfterValidator, model_validator
 
 from fishersft.config.fields import NoCredentials, Section, described
 
+_OPENAI = "api.openai.com"
 
-def _name_of_a_variable(name: str) -> str:
+
+def _name_of_a_variable(name: str | None) -> str | None:
     """Refuses what cannot be a name: whoever puts the key itself here must not see it stored or shown."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(
             "expected the name of an environment variable (letters, digits and _), such as OPENAI_API_KEY; the key "
             "itself has no place in a configuration"
@@ -54,11 +56,12 @@ class JudgeConfig(Section):
         "Base URL",
         "Of an OpenAI-compatible endpoint, such as https://api.openai.com/v1; empty: a local model judges.",
     )
-    api_key_env: Annotated[str, AfterValidator(_name_of_a_variable)] = described(
-        "OPENAI_API_KEY",
+    api_key_env: Annotated[str | None, AfterValidator(_name_of_a_variable)] = described(
+        None,
         2,
         "Key's variable",
-        "The name of the environment variable that holds the endpoint's key. Where it is not set, none is sent.",
+        "The name of the environment variable that holds the endpoint's key. Empty: OPENAI_API_KEY for OpenAI's own "
+        "endpoint, and none for any other, which has no business with that key.",
     )
     api_key_secret: str | None = described(
         None,
@@ -80,6 +83,19 @@ class JudgeConfig(Section):
     output_price: float | None = described(
         None, 8, "Price of output", "Of a million output tokens, in the same currency.", ge=0
     )
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost, in the currency of the prices; None where there are none."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (self.input_price * input_tokens + self.output_price * output_tokens) / 1e6
+
+    @property
+    def key_variable(self) -> str | None:
+        """The name of the environment variable that holds the endpoint's key; None: no key is sent."""
+        if self.api_key_env is None and self.base_url is not None and urlsplit(self.base_url).hostname == _OPENAI:
+            return "OPENAI_API_KEY"
+        return self.api_key_env
 
     @model_validator(mode="after")
     def _agrees(self) -> JudgeConfig:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.models.forward import hidden_states
 from fishersft.models.head import check_logits, token_scores
@@ -48,6 +48,13 @@ def sentence_nll(
     return result
 
 
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end what a model writes, ascending: the tokenizer's, and those that the model names itself."""
+    own: Any = getattr(model.generation_config, "eos_token_id", None)
+    ends = [getattr(tokenizer, "eos_token_id", None), *(own if isinstance(own, list) else [own])]
+    return sorted({end for end in ends if end is not None})
+
+
 def complete(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -86,11 +93,13 @@ def complete(
         written = any_model.generate(
             input_ids=ids.to(model.device),
             attention_mask=attention.to(model.device),
-            max_new_tokens=new_tokens,
-            do_sample=False,  # what is drawn has the greatest logit
+            generation_config=GenerationConfig(  # and not the model's own, which may punish repetition and the like
+                max_new_tokens=new_tokens,
+                do_sample=False,  # what is drawn has the greatest logit
+                pad_token_id=any_tokenizer.pad_token_id,
+                eos_token_id=end_tokens(model, tokenizer),
+            ),
             logits_processor=LogitsProcessorList(drawn),
-            pad_token_id=any_tokenizer.pad_token_id,
-            eos_token_id=any_tokenizer.eos_token_id,
         )
         texts = any_tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
         for i, text in zip(batch, texts, strict=True):

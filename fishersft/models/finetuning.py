@@ -25,6 +25,7 @@ from trl import SFTConfig
 
 from fishersft.config import FinetuneConfig
 from fishersft.errors import InputError
+from fishersft.models.packing import check_packing
 from fishersft.models.token_batches import TokenBatches
 from fishersft.models.token_trainer import CheckpointNowAndThen, TokenBatchTrainer, Watch
 from fishersft.models.tokenising import Tokenised
@@ -90,10 +91,12 @@ def finetune(
         on_progress: called with (optimiser steps done, steps in all), and a note of the loss.
 
     Raises:
-        InputError: no sentence has a loss position, none is held out for early stopping, or the loss became NaN or
-            infinite.
+        InputError: no sentence has a loss position, none is held out for early stopping, the loss became NaN or
+            infinite, or `check_packing` finds that packed sentences see each other.
     """
     trainable, measured = _with_loss_tokens(sentences, held_out, config)
+    if config.packing:
+        check_packing(model, trainable)
     lengths = [sentence.loss_tokens for sentence in trainable]
     batches = TokenBatches(lengths, steps_per_epoch or round(sum(lengths) / config.batch_tokens), seed)
     with _scratch(checkpoints) as scratch:

@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, t
 
 from fishersft.errors import InputError
-from fishersft.numerics.intervals import Estimate, wilson_interval
+from fishersft.numerics.intervals import wilson_interval
 
 _LEVEL = 0.95
 _RESAMPLES = 2000
@@ -62,35 +62,32 @@ def mean_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray) -> T
     differences, counts = _checked(nll, tokens) - _checked(other, tokens), np.asarray(tokens, dtype=np.float64)
     if np.shape(nll) != np.shape(other):
         raise InputError(f"expected figures of the same seeds and sentences, not {np.shape(nll)} and {np.shape(other)}")
-    seeds, sentences = differences.shape
+    sentences = differences.shape[1]
     total = counts.sum()
     value = float(differences.mean(axis=0).sum() / total)
     errors = differences.mean(axis=0) - value * counts
-    variances = [float(sentences / (sentences - 1) * (errors**2).sum() / total**2)]
-    degrees = [sentences - 1]
-    if seeds > 1:
-        variances.append(float((differences.sum(axis=1) / total).var(ddof=1) / seeds))
-        degrees.append(seeds - 1)
-    return _student(value, variances, degrees)
+    over_sentences = float(sentences / (sentences - 1) * (errors**2).sum() / total**2)
+    return _crossed(value, over_sentences, sentences, differences.sum(axis=1) / total)
 
 
-def tail_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray, share: float) -> Estimate:
+def tail_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray, share: float) -> Tested:
     """How far apart two ways of training are on the sentences that each predicts worst, in nats a token.
 
-    Of every model the mean over its worst sentences by nats a token, of all seeds the mean, and of the two the
-    difference; under 0 the first is better. The interval is the pigeonhole bootstrap's: sentences and seeds are each
-    drawn anew, so that what belongs together stays together. With few seeds it tells less of their luck than there is.
+    Of every model the mean over its worst sentences by nats a token, and of two models of one seed the difference; the
+    mean over seeds is told, under 0 the first is better. Its variance is that over seeds, and over sentences by
+    bootstrap, the models' figures of one sentence staying together; the interval and p are as of `mean_difference`.
 
     Args:
         nll, other: (seeds, sentences), in nats, as of `mean_difference`.
         tokens: (sentences,).
-        share: of the sentences that count as worst; at least one is taken, so 0 is the worst sentence alone.
+        share: of the sentences that count as worst; at least one is taken, so 0 is the worst sentence alone, of which a
+            bootstrap over sentences says little.
 
     Raises:
         InputError: as `mean_difference`.
 
     Cost: 2,000 times seeds times sentences.
-    Source: Owen (2007), "The pigeonhole bootstrap", Annals of Applied Statistics 1.
+    Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 6; Owen (2007), as above.
     """
     mine, others = (_checked(array, tokens) / np.asarray(tokens) for array in (nll, other))
     if mine.shape != others.shape:
@@ -98,24 +95,22 @@ def tail_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray, shar
     seeds, sentences = mine.shape
     worst = max(1, int(share * sentences))
     rng = np.random.default_rng(0)
-    found = []
+    resampled = []
     at_once = max(1, _CHUNK_ELEMENTS // (seeds * sentences))
     for start in range(0, _RESAMPLES, at_once):
-        size = min(at_once, _RESAMPLES - start)
-        drawn = rng.integers(sentences, size=(size, sentences))
-        of_seeds = rng.integers(seeds, size=(size, seeds))
-        by_seed = _worst_mean(mine[:, drawn], worst) - _worst_mean(others[:, drawn], worst)  # (seeds, size)
-        found.append(np.take_along_axis(by_seed.T, of_seeds, axis=1).mean(axis=1))
-    low, high = np.quantile(np.concatenate(found), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    value = float((_worst_mean(mine, worst) - _worst_mean(others, worst)).mean())
-    return Estimate(value, float(low), float(high))
+        drawn = rng.integers(sentences, size=(min(at_once, _RESAMPLES - start), sentences))
+        resampled.append((_worst_mean(mine[:, drawn], worst) - _worst_mean(others[:, drawn], worst)).mean(axis=0))
+    by_seed = _worst_mean(mine, worst) - _worst_mean(others, worst)
+    over_sentences = float(np.concatenate(resampled).var(ddof=1))
+    return _crossed(float(by_seed.mean()), over_sentences, sentences, by_seed)
 
 
 def win_share(scores: np.ndarray) -> Tested:
     """How often one way of training was preferred, over seeds and prompts; 0.5 is no preference.
 
-    A prompt's score is the mean over its seeds, as those are not independent of each other; Wilson's interval is over
-    prompts, the p-value that of the exact sign test on those with a score other than 0.5.
+    Seeds and prompts are crossed, so the interval and p are as of `mean_difference`, of the mean score less 0.5: luck
+    that a training has with all prompts is no evidence. Neither is narrower, or smaller, than those of prompts alone:
+    Wilson's interval and the exact sign test, which hold where all prompts agree.
 
     Args:
         scores: (seeds, prompts), 1 for a win, 0 for a loss, 0.5 for a tie; NaN where there was nothing to judge.
@@ -129,12 +124,18 @@ def win_share(scores: np.ndarray) -> Tested:
         >>> win_share(np.array([[1.0, 1.0, 1.0, 0.5]])).p  # three of three
         0.25
     """
-    judged = ~np.isnan(scores)
-    of_prompts = np.where(judged, scores, 0.0).sum(axis=0)[judged.any(axis=0)] / judged.sum(axis=0)[judged.any(axis=0)]
+    judged = scores[:, ~np.isnan(scores).all(axis=0)]
+    judged = np.where(np.isnan(judged), 0.5, judged)  # the same text for one seed shows no preference
+    of_prompts = judged.mean(axis=0)
     rate = wilson_interval(float(of_prompts.sum()), len(of_prompts))
     wins, losses = int((of_prompts > 0.5).sum()), int((of_prompts < 0.5).sum())
     p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    return Tested(*rate, p)
+    if len(of_prompts) < 2:
+        return Tested(*rate, p)
+    over_prompts = float(of_prompts.var(ddof=1) / len(of_prompts))
+    crossed = _crossed(rate.value - 0.5, over_prompts, len(of_prompts), judged.mean(axis=1) - 0.5)
+    low, high = (min(max(bound + 0.5, 0.0), 1.0) for bound in (crossed.low, crossed.high))
+    return Tested(rate.value, min(low, rate.low), max(high, rate.high), max(p, crossed.p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -155,8 +156,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _student(value: float, variances: list[float], degrees: list[int]) -> Tested:
-    """An interval with the half-width sqrt(sum of (t_k se_k)^2), and the level at which it would just reach 0."""
+def _crossed(value: float, over_items: float, items: int, by_seed: np.ndarray) -> Tested:
+    """A mean over crossed items and seeds: its interval, and the level at which that would just reach 0.
+
+    Args:
+        value: the mean.
+        over_items: its variance over items, of which there are
+        items: so many.
+        by_seed: (seeds,), the mean of each seed.
+    """
+    variances, degrees = [over_items], [items - 1]
+    if len(by_seed) > 1:
+        variances.append(float(by_seed.var(ddof=1) / len(by_seed)))
+        degrees.append(len(by_seed) - 1)
     errors, freedom = np.sqrt(variances), np.array(degrees)
 
     def reach(p: float) -> float:

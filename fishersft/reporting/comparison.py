@@ -18,7 +18,8 @@ class Arm(Facts):
     """A way to choose at one budget: what was chosen, and how its models did, the mean over seeds.
 
     `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
-    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together;
+    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
+    choosing with the embeddings and scores that it needs;
     `money` is what they cost, judging included, None where no price is known.
     """
 
@@ -31,7 +32,7 @@ class Arm(Facts):
     mean: float
     worst_tenth: float
     worst: float
-    seconds_selecting: float
+    seconds_choosing: float
     seconds_training: float
     seconds_judging: float
     money: float | None
@@ -55,15 +56,15 @@ class Training(Facts):
     worst: float
     win_rate_at_equal_tokens: float | None
     win_rate_at_equal_sentences: float | None
-    seconds_selecting: float
+    seconds_choosing: float
     seconds_training: float
 
 
 class Versus(Facts):
     """A method against a uniform choice that is equal in `basis`; differences in nats a token, under 0 it is better.
 
-    `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis
-    (Holm). `win_rate` is the judge's, with its own p-value; None where the texts were all the same.
+    `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
+    likewise for the worst tenth and the win rate. `win_rate` is the judge's; None where the texts were all the same.
     """
 
     method: str
@@ -79,9 +80,12 @@ class Versus(Facts):
     p: float
     p_corrected: float
     worst_tenth: Interval
+    worst_tenth_p: float
+    worst_tenth_p_corrected: float
     worst: Interval
     win_rate: Interval | None
     win_p: float | None
+    win_p_corrected: float | None
 
     @property
     def verdict(self) -> str:
@@ -127,17 +131,21 @@ class Judge(Facts):
 
 
 class Comparison(Facts):
-    """Everything that a comparison's page shows; `seconds_embedding` is what the pool's embeddings took."""
+    """Everything that a comparison's page shows.
+
+    `counted_by_choosing_model` where another model was trained
+    than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
+    """
 
     name: str
     unit: Literal["sentences", "tokens"]
     seeds: int
     held_out: int
+    counted_by_choosing_model: bool
     base: Arm
     arms: list[Arm]
     versus: list[Versus]
     trainings: list[Training]
-    seconds_embedding: float
     judges: list[Judge]
     warnings: list[str]
     config: dict[str, Any]
@@ -148,10 +156,11 @@ class Comparison(Facts):
         """The verdict at equal tokens and steps, in one sentence."""
         fair = [item for item in self.versus if item.basis == "tokens and steps"]
         told = [self._told(item) for item in fair if item.p_corrected < SURE]
+        once = "" if self.seeds > 1 else " in a single training of each, which says nothing of its luck"
         if not told:
             return (
-                f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at equal "
-                "tokens and steps."
+                f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at "
+                f"{self.equal}{once}."
             )
         left = len(fair) - len(told)
         rest = (
@@ -161,7 +170,14 @@ class Comparison(Facts):
             if left > 1
             else ("; of the other no difference was shown")
         )
-        return f"At equal tokens and steps, beside a uniform choice: {'; '.join(told)}{rest}."
+        return f"At {self.equal}{once}, beside a uniform choice: {'; '.join(told)}{rest}."
+
+    @property
+    def equal(self) -> str:
+        """What is equal at "equal tokens and steps"; tokens are by whole sentences, so within one of them."""
+        if self.counted_by_choosing_model:
+            return "equal tokens as the choosing model counts them and equal steps"
+        return "equal tokens and steps"
 
     def _told(self, item: Versus) -> str:
         difference = f"{abs(item.mean.value):.3f} nats a token, p {item.p_corrected:.2g} corrected"

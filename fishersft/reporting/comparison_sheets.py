@@ -21,9 +21,10 @@ def versus(comparison: Comparison, basis: Basis) -> Sheet:
         "Mean, nats a token [interval]",
         "p, corrected",
         "Worst tenth [interval]",
+        "Its p",
         "Worst sentence [interval]",
         "Win rate [interval]",
-        "Its p",
+        "Its p, corrected",
         "Verdict on the mean",
     )
     return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
@@ -64,7 +65,7 @@ def arms(comparison: Comparison) -> Sheet:
         "Mean, nats a token",
         "Worst tenth",
         "Worst sentence",
-        "Seconds to select",
+        "Seconds to choose",
         "to train",
         "to judge",
         *(["Money"] if money else []),
@@ -89,7 +90,7 @@ def trainings(comparison: Comparison) -> Sheet:
                 number(training.worst, 3),
                 number(training.win_rate_at_equal_tokens),
                 number(training.win_rate_at_equal_sentences),
-                number(training.seconds_selecting, 1),
+                number(training.seconds_choosing, 1),
                 number(training.seconds_training, 1),
             ),
         )
@@ -108,7 +109,7 @@ def trainings(comparison: Comparison) -> Sheet:
         "Worst sentence",
         "Win rate at equal tokens",
         "at equal sentences",
-        "Seconds to select",
+        "Seconds to choose",
         "to train",
     )
     return Sheet("Every training", columns, rows, words=("Control at",))
@@ -155,9 +156,10 @@ def _cells(item: Versus) -> tuple[str, ...]:
         interval(item.mean, 3),
         _p(item.p_corrected),
         interval(item.worst_tenth, 3),
+        _p(item.worst_tenth_p_corrected),
         interval(item.worst, 3),
         interval(item.win_rate),
-        _p(item.win_p),
+        _p(item.win_p_corrected),
         item.verdict,
     )
 
@@ -173,7 +175,7 @@ def _arm_cells(arm: Arm, money: bool) -> tuple[str, ...]:
         number(arm.mean, 3),
         number(arm.worst_tenth, 3),
         number(arm.worst, 3),
-        number(arm.seconds_selecting, 1),
+        number(arm.seconds_choosing, 1),
         number(arm.seconds_training, 1),
         number(arm.seconds_judging, 1),
         *([number(arm.money, 2)] if money else []),

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
 from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
-from fishersft.numerics.intervals import Estimate
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, Versus, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
+from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
@@ -24,6 +24,7 @@ from fishersft.steps.provenance import library_versions, shown_config
 COMPARISON_VERSION = 1
 _WORST_SHARE = 0.1
 _FEW_SEEDS = 3
+_NEEDS_NO_EMBEDDING = ("uniform", "longest")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         unit=config.selection.budget_unit,
         seeds=len(config.seeds),
         held_out=len(tokens),
+        counted_by_choosing_model=config.finetune.model is not None,
         base=_arm("base model", 0, base_nll, tokens, seeds=1),
         arms=_arms(store, config, groups),
         versus=[
@@ -118,7 +120,6 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
             *_corrected([_versus(store, cells, "sentences") for cells in groups.values()]),
         ],
         trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
-        seconds_embedding=_seconds_embedding(store, keys),
         judges=[Judge.of(judge) for judge in judges],
         warnings=_warnings(store, config, keys, judges),
         config=shown_config(config),
@@ -135,39 +136,64 @@ def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], lis
         first = next(iter(of_budget.values()))
         arms.append(_measured(store, config, "uniform", budget, [getattr(cell, by_budget) for cell in first], []))
         for method, cells in of_budget.items():
-            judged = [key for cell in cells for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
+            pairs = [judged for cell in cells for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
+            judged = list(zip(*pairs, strict=True))
             arms.append(_measured(store, config, method, budget, [cell.chosen for cell in cells], judged))
     return arms
 
 
 def _measured(
-    store: Store, config: CompareConfig, method: str, budget: int, trained: Sequence[TrainedKeys], judged: Sequence[str]
+    store: Store,
+    config: CompareConfig,
+    method: str,
+    budget: int,
+    trained: Sequence[TrainedKeys],
+    judged: Sequence[Sequence[str]],
 ) -> Arm:
+    """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
     nll, tokens = _nll(store, [of.evaluation for of in trained])
     arm = _arm(method, budget, nll, tokens, seeds=len(trained))
-    selecting, training, judging = (
-        sum(store.get(kind, key).seconds for key in dict.fromkeys(keys))
-        for kind, keys in (
-            ("selection", [of.selection for of in trained]),
-            ("fine-tuned-model", [of.trained for of in trained]),
-            ("judgements", judged),
-        )
-    )
-    money = None
-    if config.price_per_hour is not None:
-        asked = sum(store.get("judgements", key).facts.get("cost") or 0.0 for key in dict.fromkeys(judged))
-        money = (selecting + training + judging) / 3600 * config.price_per_hour + asked
+    choosing = _seconds_choosing(store, [of.selection for of in trained])
+    training = sum(store.get("fine-tuned-model", key).seconds for key in {of.trained for of in trained})
+    judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
             "sentences": _mean_fact(store, trained, "sentences"),
             "tokens": _mean_fact(store, trained, "tokens_per_epoch"),
             "steps": _mean_fact(store, trained, "steps"),
-            "seconds_selecting": selecting,
+            "seconds_choosing": choosing,
             "seconds_training": training,
             "seconds_judging": judging,
-            "money": money,
+            "money": _money(store, config, choosing + training + judging, judged),
         }
     )
+
+
+def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
+    """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
+
+    A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own.
+    """
+    manifests = [store.get("selection", key) for key in dict.fromkeys(selections)]
+    needs = {
+        source
+        for manifest in manifests
+        if manifest.params.get("method") not in _NEEDS_NO_EMBEDDING
+        for source in manifest.sources
+        if source.startswith(("embeddings/", "scores/"))
+    }
+    computed = sum(store.get(*source.split("/")).seconds for source in needs)
+    return computed + sum(manifest.seconds for manifest in manifests)
+
+
+def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence[Sequence[str]]) -> float | None:
+    """What so many seconds cost, and what judges asked for; None where neither has a price."""
+    spent = [] if config.price_per_hour is None else [seconds / 3600 * config.price_per_hour]
+    for judge, keys in zip(config.evaluation.judging.judges, judged, strict=False):
+        facts = [store.get("judgements", key).facts for key in keys]
+        asked = judge.cost(*(sum(fact[name] for fact in facts) for name in ("input_tokens", "output_tokens")))
+        spent += [] if asked is None else [asked]
+    return sum(spent) if spent else None
 
 
 def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: int) -> Arm:
@@ -183,7 +209,7 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         mean=float(nll.sum(axis=1).mean() / tokens.sum()),
         worst_tenth=float(per_token[:, -worst:].mean()),
         worst=float(per_token[:, -1].mean()),
-        seconds_selecting=0,
+        seconds_choosing=0,
         seconds_training=0,
         seconds_judging=0,
         money=None,
@@ -217,7 +243,7 @@ def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis
         worst=arm.worst,
         win_rate_at_equal_tokens=None if control else won[0],
         win_rate_at_equal_sentences=None if control else won[1],
-        seconds_selecting=store.get("selection", trained.selection).seconds,
+        seconds_choosing=_seconds_choosing(store, [trained.selection]),
         seconds_training=model.seconds,
     )
 
@@ -227,20 +253,13 @@ def _mean_score(store: Store, judgements: str) -> float | None:
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
 
 
-def _seconds_embedding(store: Store, keys: ComparisonKeys) -> float:
-    embeddings = {
-        key for cell in keys.cells for key in store.get("selection", cell.chosen.selection).inputs["embeddings"]
-    }
-    return sum(store.get("embeddings", key).seconds for key in embeddings)
-
-
 def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
     by_tokens = basis == "tokens and steps"
     mine = [cell.chosen for cell in cells]
     others = [cell.by_tokens if by_tokens else cell.by_sentences for cell in cells]
     nll, tokens = _nll(store, [of.evaluation for of in mine])
     other, _ = _nll(store, [of.evaluation for of in others])
-    difference = mean_difference(nll, other, tokens)
+    difference, tail = mean_difference(nll, other, tokens), tail_difference(nll, other, tokens, _WORST_SHARE)
     won = _won(store, [(cell.judged_by_tokens if by_tokens else cell.judged_by_sentences)[0] for cell in cells])
     return Versus(
         method=cells[0].method,
@@ -255,17 +274,23 @@ def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
         mean=_interval(difference),
         p=difference.p,
         p_corrected=difference.p,
-        worst_tenth=_interval(tail_difference(nll, other, tokens, _WORST_SHARE)),
+        worst_tenth=_interval(tail),
+        worst_tenth_p=tail.p,
+        worst_tenth_p_corrected=tail.p,
         worst=_interval(tail_difference(nll, other, tokens, 0.0)),
         win_rate=None if won is None else _interval(won),
         win_p=None if won is None else won.p,
+        win_p_corrected=None if won is None else won.p,
     )
 
 
 def _corrected(versus: list[Versus]) -> list[Versus]:
-    """The same with p-values corrected for how many there are."""
-    p_values = holm([item.p for item in versus])
-    return [item.model_copy(update={"p_corrected": p}) for item, p in zip(versus, p_values, strict=True)]
+    """The same with p-values corrected for how many there are, of each kind."""
+    for name in ("p", "worst_tenth_p", "win_p"):
+        known = [item for item in versus if getattr(item, name) is not None]
+        corrected = dict(zip(map(id, known), holm([getattr(item, name) for item in known]), strict=True))
+        versus = [item.model_copy(update={f"{name}_corrected": corrected.get(id(item))}) for item in versus]
+    return versus
 
 
 def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
@@ -277,6 +302,7 @@ def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
 def _nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """(seeds, sentences) summed negative log-likelihoods in nats, and (sentences,) loss tokens."""
     tables = [pq.read_table(store.fetch("evaluation", key) / "nll.parquet") for key in evaluations]
+    assert all(table["tokens"].equals(tables[0]["tokens"]) for table in tables), "all measured on the same sentences"
     return np.stack([table["nll"].to_numpy() for table in tables]), tables[0]["tokens"].to_numpy()
 
 
@@ -284,7 +310,7 @@ def _mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float
     return float(np.mean([store.get("fine-tuned-model", of.trained).facts[name] for of in trained]))
 
 
-def _interval(estimate: Estimate | Tested) -> Interval:
+def _interval(estimate: Tested) -> Interval:
     return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
@@ -304,6 +330,7 @@ def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[J
         judge_facts(
             store,
             judge_name(settings[number], trained_config(config).model),
+            settings[number],
             keys.calibrations[number],
             compared,
             first if number else None,
@@ -323,6 +350,7 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys, judges:
     covered = [method for method, facts in chosen.items() if facts.get("exhausted")]
     if covered:
         warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
+    warnings += target_warnings(store, config, config.target, keys.corpus)
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     by_place = judge_warning(judges[0].win_rates)
     return [*warnings, *overlap_warning(overlap), *([by_place] if by_place else []), *judge_warnings(judges)]

@@ -89,16 +89,7 @@ def read_target(store: Store, config: CurateConfig) -> Outcome:
     Raises:
         InputError: the target is missing, empty or malformed; or the disk is full.
     """
-    return _read_whole(store, target_config(config), "selection.target")
-
-
-def read_evaluated(store: Store, config: CurateConfig) -> Outcome:
-    """Reads the corpus that `evaluation.corpus` names and saves all of it as shards: an artifact of kind "corpus".
-
-    Raises:
-        InputError: it is missing, empty or malformed; or the disk is full.
-    """
-    return _read_whole(store, evaluated_config(config), "evaluation.corpus")
+    return read_whole_corpus(store, target_config(config), "selection.target")
 
 
 def evaluated_config(config: CurateConfig) -> CurateConfig:
@@ -106,7 +97,8 @@ def evaluated_config(config: CurateConfig) -> CurateConfig:
     return config.model_copy(update={"corpus": config.evaluation.corpus or config.corpus})
 
 
-def _read_whole(store: Store, config: CurateConfig, setting: str) -> Outcome:
+def read_whole_corpus(store: Store, config: CurateConfig, setting: str) -> Outcome:
+    """Reads a config's corpus with none held out; errors name the setting that it came from."""
     try:
         return found_or_read(store, config, {**_VERSIONS, "split": False}, lambda: _read(store, config, read_whole))
     except InputError as error:

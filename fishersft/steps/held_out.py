@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from fishersft.data.examples import Example
 from fishersft.data.overlap import find_overlap
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.steps.corpus import evaluated_config, load_index, read_evaluated, shard_examples
+from fishersft.steps.corpus import evaluated_config, load_index, read_whole_corpus, shard_examples
 from fishersft.steps.outcome import Outcome, find_or_make
 
 OVERLAP_VERSION = 1
@@ -100,6 +101,22 @@ def stopping_examples(store: Store, config: CurateConfig, corpus: str) -> list[E
     return candidates[len(candidates) - _spared(config, len(candidates)) :]
 
 
+def target_warnings(store: Store, config: CurateConfig, target: CorpusConfig | None, corpus: str) -> list[str]:
+    """A warning where examples that are measured on are in the target too, which selections were made for."""
+    if target is None:
+        return []
+    aimed_at = config.model_copy(update={"corpus": target})
+    shards = read_whole_corpus(store, aimed_at, "the target").facts["shard_keys"]
+    seen = {example.digest for shard in shards for example in shard_examples(store, target, shard)}
+    shared = sum(example.digest in seen for example in evaluated_examples(store, config, corpus).examples)
+    if not shared:
+        return []
+    return [
+        f"{shared:,} of the examples that are measured on are in the target too, which the selection was made for: "
+        "what is measured on them flatters it. Take them out of the target."
+    ]
+
+
 def _spared(config: CurateConfig, held_out: int) -> int:
     """How many of the held-out examples early stopping has to itself."""
     if config.finetune.early_stopping is None or config.evaluation.corpus is not None:
@@ -129,7 +146,8 @@ def _candidates(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
 def _measured_on(store: Store, config: CurateConfig, corpus: str) -> _MeasuredOn:
     if config.evaluation.corpus is None:
         return _MeasuredOn([load_index(store, corpus).held_out], f"corpus/{corpus}")
-    evaluated = read_evaluated(store, config)
+    read_by = CurateConfig(corpus=config.evaluation.corpus, seed=config.seed, embedding=config.embedding)
+    evaluated = _read_once(store, read_by.model_dump_json())
     return _MeasuredOn(evaluated.facts["shard_keys"], f"corpus/{evaluated.key}")
 
 
@@ -141,3 +159,9 @@ def _examples(store: Store, config: CurateConfig, measured: _MeasuredOn) -> list
 def _fields(corpus: CorpusConfig) -> dict[str, object]:
     """What of a row an example is made of."""
     return corpus.model_dump(include={"example", *_FIELDS[corpus.example]})
+
+
+@lru_cache(maxsize=4)
+def _read_once(store: Store, settings: str) -> Outcome:
+    """The corpus that is measured on, read once in a process, so that all models of a run see the same."""
+    return read_whole_corpus(store, CurateConfig.model_validate_json(settings), "evaluation.corpus")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fishersft.config.judging import JudgeConfig
 from fishersft.data.store import Store
 from fishersft.numerics import cohen_kappa
 from fishersft.reporting.summary import Agreement, JudgeFacts, WinRate
@@ -19,6 +20,7 @@ _MANY_UNREADABLE = 0.1
 def judge_facts(
     store: Store,
     name: str,
+    config: JudgeConfig,
     calibration: str,
     compared: Sequence[tuple[str, str, str]],
     first_judge: Sequence[str] | None = None,
@@ -27,19 +29,19 @@ def judge_facts(
 
     Args:
         name: the judge's.
+        config: its settings, which have its prices.
         calibration: the key of its judgements of real against shuffled text.
         compared: method, other method and the key of its judgements, for each pair of methods.
         first_judge: the keys of the first judge's judgements of the same pairs; None where it is the first one.
     """
     keys = [key for _, _, key in compared]
     facts = [store.get("judgements", key).facts for key in [calibration, *keys]]
-    costs = [fact["cost"] for fact in facts if "cost" in fact]
     return JudgeFacts(
         name=name,
         calibration=win_rate(store, REAL, SHUFFLED, calibration),
         win_rates=[win_rate(store, method, other, key) for method, other, key in compared],
         tokens=sum(fact["tokens"] for fact in facts),
-        cost=sum(costs) if costs else None,
+        cost=config.cost(*(sum(fact[name] for fact in facts) for name in ("input_tokens", "output_tokens"))),
         agreement=None if first_judge is None else agreement(store, first_judge, keys),
     )
 

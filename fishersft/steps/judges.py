@@ -37,12 +37,6 @@ class PreparedJudge:
     config: JudgeConfig
     sources: tuple[str, ...] = ()
 
-    def cost(self, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost, in the currency of the config's prices; None where it names none."""
-        if self.config.input_price is None or self.config.output_price is None:
-            return None
-        return (self.config.input_price * input_tokens + self.config.output_price * output_tokens) / 1e6
-
 
 def prepare_judge(
     store: Store,
@@ -105,12 +99,12 @@ def _endpoint_judge(config: JudgeConfig, base_url: str, question: Question, api_
         from fishersft.models.endpoint import Endpoint
         from fishersft.models.endpoint_judge import EndpointJudge
 
-        named = os.environ.get(config.api_key_env)
+        named = os.environ.get(config.key_variable) if config.key_variable else None
         endpoint = Endpoint(
             base_url,
             model,
             api_key=api_key or (SecretStr(named) if named else None),
-            key_source=f"the environment variable {config.api_key_env}" if api_key is None else "its secret block",
+            key_source=_key_source(config) if api_key is None else "its secret block",
             timeout_seconds=config.timeout_seconds,
             requests_per_minute=config.requests_per_minute,
         )
@@ -118,6 +112,12 @@ def _endpoint_judge(config: JudgeConfig, base_url: str, question: Question, api_
 
     identity = {"base_url": base_url.rstrip("/"), "model": model}
     return PreparedJudge(f"{model} at {base_url}", question, identity, open_endpoint, config)
+
+
+def _key_source(config: JudgeConfig) -> str:
+    if config.key_variable is None:
+        return "the environment variable that api_key_env names (it names none, so no key was sent)"
+    return f"the environment variable {config.key_variable}"
 
 
 def _local_judge(

@@ -32,7 +32,7 @@ def judge_pairs(
     Its table has a row a pair: `choice`, the place that the judge named (1 or 2; 0: none) with the first text first,
     `swapped_choice`, the same with it second, `identical` where both texts are the same, which leaves nothing to ask,
     and `unreadable` where an answer of the two names neither text. Its facts count pairs (`prompts`), tokens of all
-    verdicts whenever they were asked for, how many of those were asked for now, and their cost where prices are known.
+    verdicts whenever they were asked for, and how many of those were asked for now.
 
     Args:
         inputs: what determines the pairs.
@@ -50,7 +50,7 @@ def judge_pairs(
         found = find_or_ask(store, judge, [order for pair in differ for order in (pair, pair[::-1])], on_progress)
         draft.sources.extend(found.sources)
         pq.write_table(_table(pairs, found.verdicts), draft.folder / "judgements.parquet")
-        draft.facts.update(prompts=len(pairs), **_tokens(judge, found.verdicts), asked=found.asked)
+        draft.facts.update(prompts=len(pairs), **_tokens(found.verdicts), asked=found.asked)
 
     params = {"protocol": PROTOCOL_VERSION, "question": asdict(judge.question)}
     return find_or_make(
@@ -108,9 +108,7 @@ def _table(pairs: Sequence[Pair], verdicts: Sequence[Verdict]) -> pa.Table:
     return pa.table({name: pa.array(column, types[name]) for name, column in zip(types, columns, strict=True)})
 
 
-def _tokens(judge: PreparedJudge, verdicts: Sequence[Verdict]) -> dict[str, float]:
+def _tokens(verdicts: Sequence[Verdict]) -> dict[str, int]:
     read = sum(verdict.input_tokens for verdict in verdicts)
     written = sum(verdict.output_tokens for verdict in verdicts)
-    cost = judge.cost(read, written)
-    facts: dict[str, float] = {"tokens": read + written, "input_tokens": read, "output_tokens": written}
-    return facts if cost is None else {**facts, "cost": cost}
+    return {"tokens": read + written, "input_tokens": read, "output_tokens": written}

@@ -110,6 +110,11 @@ def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_rem
     return _loaded[place][1]
 
 
+def release_models() -> None:
+    """Forgets the models that were kept for reading, so that a training has their room on the device."""
+    _loaded.clear()
+
+
 def device_of(config: CurateConfig) -> str | None:
     """The device that a config asks for, `SPREAD` where its model is laid over several; None: the best there is."""
     return SPREAD if config.model.spread else config.device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,7 @@ from fishersft.reporting.summary import (
     read_report,
 )
 from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
-from fishersft.steps.corpus import load_index, shard_examples, target_config
+from fishersft.steps.corpus import load_index
 from fishersft.steps.findings import (
     compare_likelihoods,
     judge_warning,
@@ -27,6 +26,7 @@ from fishersft.steps.findings import (
     task_scores,
     win_rate,
 )
+from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
@@ -166,19 +166,8 @@ def _selection_warnings(store: Store, config: CurateConfig, keys: RunKeys, selec
             f"The budget of {config.selection.budget} {config.selection.budget_unit} covers the whole pool: everything "
             "was chosen, so there was nothing to choose between."
         )
-    if keys.target is not None:
-        seen = _digests(store, target_config(config), load_index(store, keys.target).shards)
-        shared = len(seen & _digests(store, config, [load_index(store, keys.corpus).held_out]))
-        if shared:
-            warnings.append(
-                f"{shared:,} of the held-out examples are in the target too, which the selection was made for: what "
-                "is measured on them flatters it. Take them out of selection.target."
-            )
+    warnings += target_warnings(store, config, config.selection.target, keys.corpus)
     return warnings
-
-
-def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> set[str]:
-    return {example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)}
 
 
 def _warnings(against_uniform: Comparison, rates: list[WinRate], judges: list[JudgeFacts]) -> list[str]:
@@ -202,6 +191,7 @@ def _judges(store: Store, config: CurateConfig, keys: RunKeys, method: str) -> l
         judge_facts(
             store,
             judge_name(settings[number], trained_config(config).model),
+            settings[number],
             calibration,
             [(method, UNIFORM, judged[number][0]), (method, BASE, judged[number][1])],
             judged[0] if number else None,

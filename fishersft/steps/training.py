@@ -16,6 +16,7 @@ from fishersft.steps.models import (
     loaded_tokeniser,
     most_tokens,
     prepare_model,
+    release_models,
     resolved,
     trained_config,
 )
@@ -73,6 +74,7 @@ def finetune_on(
             mixed_precision=config.model.dtype == "bfloat16",
             seed=config.seed,
         )
+        release_models()
         record = run_on_devices(job, device_of(config), on_progress)
         draft.facts.update(asdict(record), tokens=record.tokens_per_epoch * record.steps // record.steps_per_epoch)
 

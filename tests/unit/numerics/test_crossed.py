@@ -50,7 +50,7 @@ def test_a_real_difference_is_found_and_its_interval_holds_it() -> None:
 def test_equal_models_differ_by_nothing_with_p_1() -> None:
     nll = np.arange(1.0, 13.0).reshape(2, 6)
     assert mean_difference(nll, nll, np.ones(6, dtype=int)) == (0.0, 0.0, 0.0, 1.0)
-    assert tail_difference(nll, nll, np.ones(6, dtype=int), 0.1) == (0.0, 0.0, 0.0)
+    assert tail_difference(nll, nll, np.ones(6, dtype=int), 0.1) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_the_tail_is_each_models_own_worst_sentences() -> None:
@@ -68,6 +68,25 @@ def test_a_tail_that_is_worse_in_every_draw_excludes_0() -> None:
     assert found.low > 0.3 and found.value == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("between_seeds", [0.0, 0.05, 0.2])
+def test_the_tail_shows_no_difference_where_there_is_none(seeds: int, between_seeds: float) -> None:
+    rng = np.random.default_rng(4)
+    shown = [tail_difference(*drawn(rng, seeds, 150, between_seeds), 0.1).p < 0.05 for _ in range(100)]
+    assert np.mean(shown) <= 0.11  # 5%, and three standard errors of 100 trials
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.5, 1.0])
+def test_luck_that_a_training_has_with_all_prompts_is_no_evidence(luck: float) -> None:
+    rng = np.random.default_rng(5)
+
+    def judged() -> np.ndarray:
+        liking = luck * rng.normal(size=(3, 1)) + rng.normal(size=100) + rng.normal(size=(3, 100))
+        return np.where(liking > 0.3, 1.0, np.where(liking < -0.3, 0.0, 0.5))
+
+    assert np.mean([win_share(judged()).p < 0.05 for _ in range(300)]) <= 0.07
+
+
 def test_a_win_share_counts_a_prompt_once_however_many_seeds() -> None:
     once = win_share(np.array([[1.0, 1.0, 1.0, 0.5, 0.0]]))
     thrice = win_share(np.repeat([[1.0, 1.0, 1.0, 0.5, 0.0]], 3, axis=0))
@@ -75,9 +94,10 @@ def test_a_win_share_counts_a_prompt_once_however_many_seeds() -> None:
     assert once.value == pytest.approx(0.7) and once.p == pytest.approx(0.625)  # 3 of 4 that are not ties
 
 
-def test_what_was_not_judged_is_left_out_of_a_win_share() -> None:
+def test_what_was_never_judged_is_left_out_and_what_was_the_same_once_shows_no_preference() -> None:
     nan = np.nan
-    assert win_share(np.array([[1.0, nan, 0.0], [1.0, nan, nan]])) == win_share(np.array([[1.0, 0.0]]))
+    with_gaps = np.array([[1.0, nan, 0.0], [1.0, nan, nan]])
+    assert win_share(with_gaps) == win_share(np.array([[1.0, 0.0], [1.0, 0.5]]))
     with pytest.raises(InputError):
         win_share(np.array([[nan]]))
 

@@ -26,7 +26,7 @@ def arm(method: str, **changes: Any) -> Arm:
         "mean": 4.8,
         "worst_tenth": 6.4,
         "worst": 7.9,
-        "seconds_selecting": 1.5,
+        "seconds_choosing": 1.5,
         "seconds_training": 60.0,
         "seconds_judging": 9.0,
         "money": None,
@@ -49,9 +49,12 @@ def against(method: str, value: float, p: float, **changes: Any) -> Versus:
         "p": p,
         "p_corrected": p,
         "worst_tenth": Interval(value=-0.05, low=-0.09, high=-0.01),
+        "worst_tenth_p": 0.03,
+        "worst_tenth_p_corrected": 0.06,
         "worst": Interval(value=-0.1, low=-0.3, high=0.1),
         "win_rate": Interval(value=0.55, low=0.4, high=0.7),
         "win_p": 0.4,
+        "win_p_corrected": 0.8,
     }
     return Versus.model_validate({**values, **changes})
 
@@ -70,7 +73,7 @@ def training(method: str, **changes: Any) -> Training:
         "worst": 7.9,
         "win_rate_at_equal_tokens": 0.5,
         "win_rate_at_equal_sentences": 0.625,
-        "seconds_selecting": 0.5,
+        "seconds_choosing": 0.5,
         "seconds_training": 20.0,
     }
     return Training.model_validate({**values, **changes})
@@ -82,11 +85,11 @@ def comparison(*items: Versus, **changes: Any) -> Comparison:
         "unit": "tokens",
         "seeds": 3,
         "held_out": 200,
+        "counted_by_choosing_model": False,
         "base": arm("base model", steps=0.0),
         "arms": [arm("uniform"), *(arm(item.method) for item in items)],
         "versus": list(items),
         "trainings": [training(item.method) for item in items] + [training("longest", control="sentences")],
-        "seconds_embedding": 61.0,
         "judges": [
             {
                 "name": "a judge",
@@ -124,6 +127,14 @@ def test_the_headline_says_plainly_that_nothing_was_shown() -> None:
     )
 
 
+def test_the_headline_says_what_is_equal_and_that_one_training_says_nothing_of_luck() -> None:
+    found = comparison(against("longest", 0.08, 0.001), seeds=1, counted_by_choosing_model=True)
+    assert found.headline.startswith(
+        "At equal tokens as the choosing model counts them and equal steps in a single training of each, which says "
+        "nothing of its luck, beside a uniform choice: longest"
+    )
+
+
 def test_what_is_equal_in_sentences_alone_is_not_in_the_headline() -> None:
     found = comparison(against("longest", 0.0, 1.0), against("longest", -0.2, 0.0001, basis="sentences"))
     assert found.headline.startswith("No difference")
@@ -151,7 +162,9 @@ def test_money_has_a_column_only_where_a_price_is_known() -> None:
 
 
 def test_identical_texts_leave_the_win_rate_empty() -> None:
-    (row,) = versus(comparison(against("longest", 0.0, 1.0, win_rate=None, win_p=None)), "tokens and steps").rows
+    (row,) = versus(
+        comparison(against("longest", 0.0, 1.0, win_rate=None, win_p=None, win_p_corrected=None)), "tokens and steps"
+    ).rows
     assert row.cells[-3:-1] == ("–", "–")
 
 

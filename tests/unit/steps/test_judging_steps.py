@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fishersft.config import CurateConfig
+from fishersft.config import CurateConfig, JudgeConfig
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.steps.corpus import read_corpus
@@ -219,8 +219,8 @@ def test_a_judge_that_tells_real_text_from_shuffled_is_fit_and_one_that_does_not
     a, b = generations(store, "a", ["one"] * 3), generations(store, "b", ["two"] * 3)
     compared = [judge_completions(store, settings, a, b, judge=number).key for number in (0, 1)]
     facts = [
-        judge_facts(store, "able", able.key, [("a", "b", compared[0])]),
-        judge_facts(store, "by place", by_place.key, [("a", "b", compared[1])], [compared[0]]),
+        judge_facts(store, "able", JudgeConfig(), able.key, [("a", "b", compared[0])]),
+        judge_facts(store, "by place", JudgeConfig(), by_place.key, [("a", "b", compared[1])], [compared[0]]),
     ]
     assert [judge.fit for judge in facts] == [True, False]
     (warning,) = judge_warnings(facts)
@@ -237,7 +237,7 @@ def test_judges_who_judged_the_same_pairs_are_told_to_agree_or_not(
     a = generations(store, "a", ["longest", "x", "longest", "x"])
     b = generations(store, "b", ["x", "longest", "x", "x"])
     first, second = (judge_completions(store, settings, a, b, judge=number).key for number in (0, 1))
-    facts = judge_facts(store, "refuses", first, [("a", "b", second)], [first])
+    facts = judge_facts(store, "refuses", JudgeConfig(), first, [("a", "b", second)], [first])
     assert facts.agreement is not None
     assert (facts.agreement.pairs, facts.agreement.same, facts.agreement.kappa) == (3, 0.0, 0.0)
     assert any("named neither text in 3 of 3 pairs" in warning for warning in judge_warnings([facts]))
@@ -249,7 +249,7 @@ def test_without_a_held_out_text_to_shuffle_a_judge_is_not_called_fit(
     (tmp_path / "verses.txt").write_text("".join(f"verse {n}\n" for n in range(20)))
     settings = config(server, tmp_path)
     outcome = calibrate_judge(store, settings, read_corpus(store, settings).key)
-    (warning,) = judge_warnings([judge_facts(store, "any", outcome.key, [])])
+    (warning,) = judge_warnings([judge_facts(store, "any", JudgeConfig(), outcome.key, [])])
     assert "could not be calibrated" in warning and not server.asked
 
 
