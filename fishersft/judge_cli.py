@@ -42,7 +42,10 @@ def judge(
     ] = None,
     api_key_env: Annotated[
         str | None,
-        typer.Option(help="The environment variable that holds its key. Default: OPENAI_API_KEY.", rich_help_panel=WHO),
+        typer.Option(
+            help="The environment variable that holds its key. Default: OPENAI_API_KEY for OpenAI itself.",
+            rich_help_panel=WHO,
+        ),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="What the texts should be: more fluent TASK text.", rich_help_panel=QUESTION)

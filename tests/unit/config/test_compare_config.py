@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.config.files import commented_defaults, load_settings
 from fishersft.errors import InputError
@@ -40,6 +41,17 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ({"methods": ["magic"]}, "methods"),
         ({"selection": {"criterion": "fisher-weighted"}}, "name the criteria in `methods`"),
         ({"selection": {"extends": "previous"}}, "have no meaning in a comparison"),
+        ({"selection": {"stop_below": 0.1}}, "bind some methods only"),
+        ({"selection": {"quota_column": "kind", "quotas": {"a": 3}}}, "bind some methods only"),
+        ({"finetune": {"early_stopping": 1}}, "after unequal steps"),
+        ({"evaluation": {"harness_tasks": ["arc_easy"]}}, "are for `fishersft curate`"),
+        ({"methods": ["v-optimal"], "selection": {"project_to": 8}}, "project_to cannot be used"),
+        ({"methods": ["v-optimal"], "selection": {"certificate": "frank-wolfe"}}, "has no certificate"),
+        ({"methods": [{"method": "longest", "regularization": 2}]}, "no meaning for longest"),
+        (
+            {"methods": [{"method": "sentence-design", "regularization_unit": "mean token energy"}]},
+            "no meaning for sentence-design",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
@@ -50,6 +62,13 @@ def test_what_makes_no_sense_is_refused_before_any_work(changes: dict[str, Any],
 def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> None:
     assert comparison(methods=["longest", "v-optimal"]).embedded().selection.criterion == "information"
     assert comparison(methods=["perplexity-low"]).embedded().selection.criterion == "fisher-weighted"
+
+
+def test_what_embeds_and_chooses_is_a_run_that_a_worker_takes() -> None:
+    config = comparison(methods=["information", "v-optimal"], target={"path": "target.txt"})
+    for settings in (config.embedded(), config.aiming(), config.choosing(config.methods[1], 9)):
+        assert type(settings) is CurateConfig
+        assert CurateConfig.model_validate(settings.model_dump(mode="json")) == settings
 
 
 def test_seeds_change_the_training_and_not_the_corpus() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fishersft.config import CurateConfig
+from fishersft.config import CurateConfig, JudgeConfig
 from fishersft.config.files import commented_defaults, load_config
 from fishersft.errors import InputError
 
@@ -125,8 +125,21 @@ def test_a_wrong_setting_of_judging_is_named_and_no_key_repeated(file: Path, set
 def test_judges_are_a_list_of_sections_of_their_own(file: Path) -> None:
     config = load_config(file, ["evaluation.judging.judges=[{}, {model: m, base_url: 'https://host/v1'}]"])
     own, other = config.evaluation.judging.judges
-    assert (own.model, own.base_url, other.model, other.api_key_env) == (None, None, "m", "OPENAI_API_KEY")
+    assert (own.model, own.base_url, other.model, other.api_key_env) == (None, None, "m", None)
     assert CurateConfig.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("judge", "variable"),
+    [
+        ({"base_url": "https://api.openai.com/v1"}, "OPENAI_API_KEY"),
+        ({"base_url": "https://api.openai.com.example.org/v1"}, None),
+        ({"base_url": "http://box:8000/v1"}, None),
+        ({"base_url": "http://box:8000/v1", "api_key_env": "BOX_KEY"}, "BOX_KEY"),
+    ],
+)
+def test_openais_key_goes_to_openai_alone_unless_asked_for(judge: dict[str, str], variable: str | None) -> None:
+    assert JudgeConfig.model_validate({"model": "m", **judge}).key_variable == variable
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:

@@ -43,7 +43,10 @@ def store(tmp_path: Path) -> Store:
 
 
 def config(server: JudgeServer, tmp_path: Path, *judges: dict[str, Any]) -> CurateConfig:
-    named = [{"model": "judge", "base_url": server.url, "concurrency": 1, **judge} for judge in judges or ({},)]
+    named = [
+        {"model": "judge", "base_url": server.url, "api_key_env": "OPENAI_API_KEY", "concurrency": 1, **judge}
+        for judge in judges or ({},)
+    ]
     return CurateConfig.model_validate(
         {
             "corpus": {"path": str(tmp_path / "verses.txt"), "held_out_fraction": 0.5},
@@ -150,9 +153,22 @@ def test_verdicts_lie_in_few_artifacts_and_judgements_name_them_as_their_sources
         "tokens": QUESTIONS * 102,
         "input_tokens": QUESTIONS * 100,
         "output_tokens": QUESTIONS * 2,
-        "cost": pytest.approx(QUESTIONS * (100 * 2 + 2 * 50) / 1e6),
         "asked": QUESTIONS,
     }
+
+
+def test_prices_are_no_part_of_judgements_and_a_new_price_tells_a_new_cost(
+    server: JudgeServer, store: Store, tmp_path: Path
+) -> None:
+    costs = []
+    for output_price in (50.0, 500.0):
+        prices = {"input_price": 2.0, "output_price": output_price}
+        settings = config(server, tmp_path, prices).evaluation.judging
+        judge = prepare_judge(store, settings, CurateConfig.model_validate({"corpus": {"path": "x"}}).model)
+        key = judge_texts(store, judge, PAIRS).key
+        costs.append(judge_facts(store, "any", settings.judges[0], key, []).cost)
+    assert costs == pytest.approx([QUESTIONS * (100 * 2 + 2 * price) / 1e6 for price in (50, 500)])
+    assert len(server.asked) == QUESTIONS
 
 
 def test_identical_texts_are_not_asked_about(server: JudgeServer, store: Store, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_v_optimal_run_is_reported_without_a_certificate_and_with_a_warning_of
         "The selection by V-optimal: no certificate: the V-optimal criterion is not submodular."
     )
     assert list(chosen.settings) == ["Budget", "Criterion", "Regularization", "Variance on the target"]
-    assert any("of the held-out examples are in the target too" in warning for warning in report.warnings)
+    assert any("of the examples that are measured on are in the target too" in warning for warning in report.warnings)
     assert {cost.step for cost in report.costs} >= {"read the target", "embed the target", "calibrate the judges"}
     page = render_html(report)
     assert "The judges" in page
