@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from prefect import flow
 
 from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
@@ -52,12 +54,10 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
     judges = range(len(config.evaluation.judging.judges))
     calibrated = [curation.calibrate_judge(config, corpus.key, judge) for judge in judges]
-    cells = [
-        trainings.cell(method, budget, seed)
-        for budget in config.budgets
-        for method in config.methods
-        for seed in config.seeds
-    ]
+    grid = list(product(config.budgets, config.methods, config.seeds))
+    for budget, method, seed in grid:  # all of it before any training, so that what cannot choose fails at once
+        trainings.choose(method, budget, seed)
+    cells = [trainings.cell(method, budget, seed) for budget, method, seed in grid]
     calibrations = [outcome.key for outcome in calibrated]
     page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells))
     tasks.publish_comparison(config, page.key)
@@ -87,16 +87,23 @@ class _Trainings:
     def __init__(self, config: CompareConfig, corpus: str, pool: list[str], target: list[str], asked: list[str]):
         self._config, self._corpus = config, corpus
         self._pool, self._target, self._asked = pool, target, asked
+        self._chosen: dict[tuple[str, int, int], Outcome] = {}
         self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
         self.steps: list[Outcome] = []
+
+    def choose(self, method: MethodConfig, budget: int, seed: int) -> Outcome:
+        """What a method chooses; only one that draws chooses by the seed."""
+        drawn = seed if method.method in DRAWN else self._config.seed
+        key = method.name, budget, drawn
+        if key not in self._chosen:
+            by = self._corpus, self._pool, self._target, self._asked
+            self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, *by))
+        return self._chosen[key]
 
     def cell(self, method: MethodConfig, budget: int, seed: int) -> CellKeys:
         """A method at a budget with a seed, its two uniform controls, and the judge's verdicts."""
         unit, own = self._config.selection.budget_unit, f"{method.name}, {budget:,}, seed {seed}"
-        drawn = seed if method.method in DRAWN else self._config.seed
-        chosen = self._did(
-            tasks.select_by(self._config, method, budget, drawn, self._corpus, self._pool, self._target, self._asked)
-        )
+        chosen = self.choose(method, budget, seed)
         sizes = {"tokens": chosen.facts["tokens"], "sentences": chosen.facts["sentences"]}
         if not chosen.facts.get("exhausted"):  # then a control has all that the budget allows
             sizes[unit] = budget

@@ -183,7 +183,7 @@ class Endpoint:
                 "after that"
             )
         else:
-            self._pace.hold(wanted)
+            self._pace.hold(max(wanted, FIRST_PAUSE))  # some say 0 and mean soon
 
     def _safe(self, text: str) -> str:
         """Text from the endpoint without the key, which a faulty or hostile one may repeat."""

@@ -88,7 +88,7 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
     ]
     for item in comparison.versus[:2]:
         assert item.steps == item.other_steps == 3
-        assert abs(item.tokens - item.other_tokens) < 60
+        assert abs(item.tokens - item.other_tokens) <= 32  # the longest sentence
     for item in comparison.versus[2:]:
         assert item.sentences == item.other_sentences
     output = Path(settings["output"], "comparison")
