@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from fishersft.config import ModelConfig
-from fishersft.data.examples import TextExample
+from fishersft.data.examples import Conversation, Message, PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models import embedding, forward
 from fishersft.models.embedding import Embedded, embed
@@ -77,6 +77,19 @@ def sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Token
     return [SentenceTokeniser(tokenizer, max_tokens)(TextExample(text)) for text in texts]
 
 
+def masked_sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Tokenised]:
+    """Sentences whose loss is masked in part: completions, assistants' turns, one of them cut at the limit."""
+    turns = [Message("user", VERSES[0]), Message("assistant", VERSES[1])]
+    examples = [
+        PromptCompletion(VERSES[2], VERSES[3]),
+        PromptCompletion("", VERSES[4]),
+        Conversation((*turns, Message("user", "1"), Message("assistant", "2"))),
+        Conversation(tuple(turns * 4)),
+        TextExample(" ".join(VERSES * 3)),
+    ]
+    return [SentenceTokeniser(tokenizer, max_tokens)(example) for example in examples]
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("batch_tokens", [1, 64, 10_000])
 def test_embeddings_equal_a_direct_forward_pass(
@@ -88,6 +101,19 @@ def test_embeddings_equal_a_direct_forward_pass(
     blocks = embedded(model, batch, batch_tokens).blocks
     assert blocks.values.dtype == torch.float32
     for block, sentence in zip(blocks, batch, strict=True):
+        torch.testing.assert_close(block, direct(model, sentence), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_masked_sentences_up_to_the_models_own_context_equal_a_direct_forward_pass(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+    batch = masked_sentences(tokenizer, max_tokens=64)
+    assert [len(sentence.input_ids) for sentence in batch].count(64) == 2, "two are cut at the context"
+    assert all(0 < sentence.loss_tokens < len(sentence.input_ids) - 1 for sentence in batch[:1] + batch[2:4])
+    for block, sentence in zip(embedded(model, batch).blocks, batch, strict=True):
         torch.testing.assert_close(block, direct(model, sentence), rtol=1e-4, atol=1e-5)
 
 
