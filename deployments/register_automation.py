@@ -21,9 +21,9 @@ def register_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Ch
 
 
 def _brought_up_to_date(client: SyncPrefectClient, there: Automation, wanted: AutomationCore) -> What:
-    if AutomationCore.model_validate(there.model_dump()) == wanted:
+    # An owner is for good: the server does not tell it, and takes none in a change.
+    now, then = (AutomationCore.model_validate(each.model_dump(exclude={"owner_resource"})) for each in (there, wanted))
+    if now == then:
         return "unchanged"
-    # An owner is for good: the server takes none in a change.
-    change = AutomationCore.model_validate(wanted.model_dump(exclude={"owner_resource"}))
-    client.update_automation(there.id, change)
+    client.update_automation(there.id, then)
     return "changed"

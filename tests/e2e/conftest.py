@@ -74,7 +74,7 @@ class Server:
         """The names of all states that a run was in, in order."""
         return [state["name"] for state in self.get(f"flow_run_states/?flow_run_id={run}")]
 
-    def ends(self, run: str, seconds: float = 120) -> str:
+    def ends(self, run: str, seconds: float = 600) -> str:
         """The name of the state in which a run ends."""
         final = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut"}
         until(lambda: self.state(run) in final, f"run {run} ends", seconds)
@@ -88,7 +88,7 @@ class Server:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -100,7 +100,7 @@ def _answer(response: httpx.Response) -> Any:
     return response.json() if response.content else None
 
 
-def until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def until(happened: Callable[[], bool], what: str, seconds: float = 300) -> None:
     """Waits for something that has to happen within so many seconds."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -138,7 +138,7 @@ def start_server(home: Path, port: int, environment: dict[str, str]) -> subproce
         except httpx.TransportError:
             return False
 
-    until(healthy, "the server answers", 120)
+    until(healthy, "the server answers")
     return process
 
 
@@ -150,7 +150,7 @@ def start_worker(server: Server, pool: str = "fishersft") -> subprocess.Popen[by
         worker = subprocess.Popen(
             command, env=server.environment, cwd=server.home, stdout=log, stderr=subprocess.STDOUT
         )
-    until(lambda: name in online(server, pool), "the worker is online", 120)
+    until(lambda: name in online(server, pool), "the worker is online")
     return worker
 
 
@@ -203,9 +203,15 @@ def run_yaml(e2e_server: Server, e2e_config: CurateConfig) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deployed(e2e_server: Server, run_yaml: Path) -> Server:
-    """The server with everything deployed by `fishersft deploy run.yaml`."""
-    e2e_server.command("fishersft.cli", "deploy", str(run_yaml))
+def deploy_command(run_yaml: Path) -> tuple[str, ...]:
+    """The words of the `fishersft deploy` that these tests are about."""
+    return "fishersft.cli", "deploy", str(run_yaml), "--cron", "30 3 * * *"
+
+
+@pytest.fixture(scope="session")
+def deployed(e2e_server: Server, deploy_command: tuple[str, ...]) -> Server:
+    """The server with everything deployed by `fishersft deploy`."""
+    e2e_server.command(*deploy_command)
     return e2e_server
 
 

@@ -43,29 +43,23 @@ def test_prefect_deploy_all_registers_all_six_with_nothing_switched_on(e2e_serve
     assert [found["enabled"] for found in e2e_server.post("automations/filter", {})] == [False]
 
 
-def test_deploying_again_changes_nothing(deployed: Server, run_yaml: Path) -> None:
-    printed = deployed.command("fishersft.cli", "deploy", str(run_yaml))
+def test_deploying_again_changes_nothing(deployed: Server, deploy_command: tuple[str, ...]) -> None:
+    printed = deployed.command(*deploy_command)
     assert "made" not in printed and "changed" not in printed.replace("unchanged", "")
     for name in NAMES:
         assert "unchanged" in words(printed, name)
 
 
 def test_a_configuration_switches_on_what_it_is_for_and_later_deployments_keep_it(
-    deployed: Server, run_yaml: Path
+    deployed: Server, e2e_config: CurateConfig
 ) -> None:
     deployed.command("fishersft.cli", "deploy")
     nightly = deployed.deployment("curate/nightly")
-    assert nightly["schedules"][0]["active"]
+    (schedule,) = nightly["schedules"]
+    assert schedule["active"] and schedule["schedule"]["cron"] == "30 3 * * *"
     assert nightly["parameters"]["config"]["selection"] == {"budget": 6, "extends": "previous"}
-    assert deployed.deployment("store/gc")["parameters"]["store"] == yaml.safe_load(run_yaml.read_text())["store"]
+    assert deployed.deployment("store/gc")["parameters"]["store"] == e2e_config.store
     assert not deployed.deployment("compare/weekly")["schedules"][0]["active"]  # no comparison was given
-
-
-def test_a_new_cron_is_the_one_change(deployed: Server, run_yaml: Path) -> None:
-    printed = deployed.command("fishersft.cli", "deploy", str(run_yaml), "--cron", "30 3 * * *")
-    changed = [name for name in NAMES if "unchanged" not in words(printed, name)]
-    assert changed == ["curate/nightly"]
-    assert deployed.deployment("curate/nightly")["schedules"][0]["schedule"]["cron"] == "30 3 * * *"
 
 
 @pytest.mark.usefixtures("worker")
@@ -95,7 +89,7 @@ def test_notify_starts_on_new_data_with_the_corpus_of_its_configuration(deployed
     with Path(corpus).open("a") as verses:
         verses.write("a new verse of my heart that nobody has read\n")
     printed = deployed.command("fishersft.cli", "notify", corpus)
-    assert "this starts: A corpus changed" in printed
+    assert "this starts: New data starts a run" in printed
     until(lambda: bool(deployed.runs("curate/on-new-data")), "the event starts a run")
     (run,) = deployed.runs("curate/on-new-data")
     assert deployed.ends(run["id"]) == "Completed"
