@@ -70,13 +70,14 @@ def _wanted(described: Described, given: Given | None, there: DeploymentResponse
     settings = described.settings
     limit = settings.get("concurrency_limit")
     kept = there if given is None else None
+    home_kept = kept is not None and ("schedules" in settings or "triggers" in settings)  # paths given then start there
     parameters = {**settings.get("parameters", {}), **(given.parameters if given else {})}
     return {
         "name": settings["name"],
         "description": settings["description"],
         "tags": settings["tags"],
         "entrypoint": settings["entrypoint"],
-        "pull_steps": [{_PULL: {"directory": home}}],
+        "pull_steps": kept.pull_steps if kept and home_kept else [{_PULL: {"directory": home}}],
         "work_pool_name": settings["work_pool"]["name"],
         "concurrency_limit": limit and limit["limit"],
         "concurrency_options": limit and ConcurrencyOptions(collision_strategy=limit["collision_strategy"]),
@@ -84,8 +85,16 @@ def _wanted(described: Described, given: Given | None, there: DeploymentResponse
         "schedules": [_again(schedule) for schedule in kept.schedules] if kept else _schedules(settings, given),
         "parameter_openapi_schema": described.parameter_schema,
         "enforce_parameter_schema": True,
-        "job_variables": there.job_variables if there else {},
+        "job_variables": _job_variables(settings, there),
     }
+
+
+def _job_variables(settings: dict[str, Any], there: DeploymentResponse | None) -> dict[str, Any]:
+    """Those of `prefect.yaml` on top of what a person has set in the UI, environment variables one by one."""
+    ours: dict[str, Any] = settings["work_pool"].get("job_variables", {})
+    theirs = there.job_variables if there else {}
+    environment = {**theirs.get("env", {}), **ours.get("env", {})}
+    return {**theirs, **ours, **({"env": environment} if environment else {})}
 
 
 def _schedules(settings: dict[str, Any], given: Given | None) -> list[DeploymentScheduleCreate]:
