@@ -43,11 +43,25 @@ class Server:
 
     def get(self, path: str) -> Any:
         """What the API answers."""
-        return _answer(httpx.get(f"{self.url}/api/{path}", timeout=30))
+        return self._ask("GET", path)
 
     def post(self, path: str, body: Any) -> Any:
         """What the API answers; None where it has nothing to say."""
-        return _answer(httpx.post(f"{self.url}/api/{path}", json=body, timeout=30))
+        return self._ask("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """What the API answers; None where it has nothing to say."""
+        return self._ask("PATCH", path, body)
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer of the API, asked again while its database is busy, as Prefect's own client does."""
+        for _ in range(20):
+            response = httpx.request(method, f"{self.url}/api/{path}", json=body, timeout=60)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.5)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
 
     def runs(self, deployment: str) -> list[dict[str, Any]]:
         """The runs of a deployment such as curate/manual, the one that was to start first first."""
@@ -93,11 +107,6 @@ class Server:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
-
-
-def _answer(response: httpx.Response) -> Any:
-    assert response.is_success, f"{response.request.url}: {response.status_code} {response.text}"
-    return response.json() if response.content else None
 
 
 def until(happened: Callable[[], bool], what: str, seconds: float = 300) -> None:
@@ -168,7 +177,7 @@ def e2e_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {
         **os.environ,
         **SHORT_INTERVALS,
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PREFECT_HOME": str(home / "prefect"),
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
