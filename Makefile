@@ -8,7 +8,7 @@ export DO_NOT_TRACK := 1
 # Threads that spin while they wait slow each other down (docs/log.md).
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help setup demo test test-faults test-long lint types format bench-select bench-embed bench-growth bench-store bench-quality clean
+.PHONY: help setup demo test test-e2e test-faults test-long lint types format bench-select bench-embed bench-growth bench-store bench-quality clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,6 +29,9 @@ demo: $(STAMP)  ## curate Shakespeare for SmolLM2, fine-tune, judge, report
 
 test: $(STAMP)  ## all tests
 	HF_HUB_OFFLINE=1 $(BIN)/pytest
+
+test-e2e: $(STAMP)  ## Prefect as in production: a server, a worker, everything deployed, a browser
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e
 
 test-faults: $(STAMP)  ## runs killed at random and a failing store, in long form: some ten minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/faults -m "faults or not faults"

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,10 @@ from rich.markup import escape
 from fishersft import terminal
 from fishersft.config import CurateConfig
 from fishersft.config.files import commented_defaults, load_config, load_settings
+from fishersft.deploy_cli import deploy, notify
 from fishersft.errors import InputError
 from fishersft.judge_cli import judge
+from fishersft.plug_ins import load_plug_in
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.command()(judge)
+app.command()(deploy)
+app.command()(notify)
 CONDITIONS = "Conditions"
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
@@ -266,15 +270,8 @@ def config(
 
 
 def _flow(name: str) -> Callable[[Any], RunResult]:
-    """The flow of that name: flows register themselves as entry points, so the library does not import them."""
-    for entry in entry_points(group="fishersft.flows", name=name):
-        try:
-            return entry.load()
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"this command runs as a Prefect flow and needs {error.name}; pip install 'fishersft[flows]'"
-            ) from error
-    raise InputError(f"no flow {name!r} is installed; install fishersft with pip, not by copying its folder")
+    flow: Callable[[Any], RunResult] = load_plug_in("fishersft.flows", name)
+    return flow
 
 
 def _embed(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:

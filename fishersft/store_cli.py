@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,25 +120,21 @@ def gc(
     artifacts that lie on this machine and were not of use for that long go too.
     """
     from fishersft import store_tables
-    from fishersft.data.collecting import find_waste, remove_waste
-    from fishersft.data.fetched import forget_unused
+    from fishersft.data.collecting import find_waste
+    from fishersft.steps.collecting import age, collect
 
-    store = _open(place)
+    store, oldest = _open(place), age(older_than)
     with terminal.console.status("looking for what nobody needs"):
-        waste = find_waste(store, keep_runs, _age(older_than))
+        waste = find_waste(store, keep_runs, oldest)
     store_tables.print_waste(waste)
     if dry_run:
         return
-    folders, removed = len(waste.folders()), 0
     with terminal.progress_bars() as progress:
-        on_progress = terminal.bar(progress, "removing")
-        for looked_at, gone in remove_waste(store, waste):
-            removed += gone
-            on_progress(looked_at, folders)
-    if removed < folders:
-        terminal.console.print(f"{folders - removed} stayed: a run has come to need them meanwhile")
-    if not store.files.is_local and (copies := forget_unused(_age(older_than))):
-        terminal.console.print(f"{copies} copies on this machine were not of use lately and are gone too")
+        collected = collect(store, waste, oldest, terminal.bar(progress, "removing"))
+    if collected.stayed:
+        terminal.console.print(f"{collected.stayed} stayed: a run has come to need them meanwhile")
+    if collected.copies:
+        terminal.console.print(f"{collected.copies} copies on this machine were not of use lately and are gone too")
 
 
 @store_app.command()
@@ -206,13 +200,6 @@ def _open(place: str) -> Store:
     if place.endswith((".yaml", ".yml")):
         place = load_config(Path(place)).store
     return Store(place)
-
-
-def _age(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,6})([dh])", text)
-    if match is None:
-        raise InputError(f"--older-than {text}: expected days or hours, such as 30d or 12h")
-    return timedelta(**{{"d": "days", "h": "hours"}[match[2]]: int(match[1])})
 
 
 def _faults(store: Store, inventory: Inventory, names: Sequence[str]) -> dict[str, list[str]]:

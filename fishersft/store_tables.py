@@ -22,6 +22,7 @@ from fishersft.data.manifest import Manifest
 from fishersft.data.runs import RunRecord
 from fishersft.data.tags import Tag
 from fishersft.reporting.text import one_line
+from fishersft.steps.collecting import waste_by_kind
 
 _SHORT_KEY = 12
 _SHOWN = 5  # of many alike
@@ -164,16 +165,8 @@ def print_usage(inventory: Inventory) -> None:
 def print_waste(waste: Waste) -> None:
     """By kind, what gc removes and what that frees."""
     table = _table("to remove", "kind", ">number", ">size")
-    for kind in KINDS:
-        artifacts = [artifact for artifact in waste.artifacts if artifact.manifest.kind == kind]
-        if artifacts:
-            _row(table, kind, f"{len(artifacts):,}", decimal(sum(artifact.size for artifact in artifacts)))
-    orphans = [file for files in waste.orphans.values() for file in files]
-    for what, files in {"files without a manifest": orphans, **waste.scratch}.items():
-        if files:
-            _row(table, what, f"{len(files):,}", _total(files))
-    if waste.records:
-        _row(table, "run records", f"{len(waste.records):,}", "")
+    for kind, number, size in waste_by_kind(waste):
+        _row(table, kind, f"{number:,}", "" if size is None else decimal(size))
     terminal.console.print(table if table.row_count else "nothing to remove")
 
 

@@ -75,6 +75,11 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture
 def tiny_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """A random two-layer Llama over the tiny tokenizer's vocabulary."""
+    return random_llama(tokenizer, context=64)
+
+
+def random_llama(tokenizer: PreTrainedTokenizerFast, context: int) -> LlamaForCausalLM:
+    """A random two-layer Llama that sees `context` tokens at most."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -83,7 +88,7 @@ def tiny_llama(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
     )
     return LlamaForCausalLM(config).eval()

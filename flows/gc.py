@@ -1,0 +1,33 @@
+"""Store: removing from an artifact store what nobody needs any more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from fishersft.config.fields import NoCredentials
+from fishersft.steps.collecting import Collected
+from tasks.collecting import remove_unneeded
+from tasks.logs import shorten_input_errors
+
+shorten_input_errors()
+
+
+@flow(name="store", flow_run_name="gc-older-than-{older_than}")
+def gc(
+    store: Annotated[str, NoCredentials, Field(min_length=1)],
+    keep_runs: Annotated[int, Field(ge=1)] = 3,
+    older_than: Annotated[str, Field(pattern=r"^\d{1,6}[dh]$")] = "30d",
+) -> Collected:
+    """Removes what no kept run, no tag and no run at work needs, with all that those came from.
+
+    It may run while other flows do: a run at work keeps all that it found, and all that was written since it began.
+
+    Args:
+        store: Where artifacts are cached: a folder or an s3:// URL.
+        keep_runs: What the last so many finished runs of every name found or made stays.
+        older_than: Only what was written longer ago goes: days or hours, such as 30d or 12h.
+    """
+    return remove_unneeded(store, keep_runs, older_than)

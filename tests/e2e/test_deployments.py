@@ -1,0 +1,135 @@
+"""What is deployed: registered twice without harm, started by schedule and event, and overlapping as it says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.corpus_events import CHANGED, resource_of
+from fishersft.config import CurateConfig
+from tests.e2e.conftest import ROOT, Server, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.server]
+
+NAMES = ("curate/nightly", "curate/on-new-data", "curate/manual", "embed-shards/gpu", "compare/weekly", "store/gc")
+
+
+def words(printed: str, name: str) -> str:
+    """What `fishersft deploy` said of something."""
+    (line,) = [line for line in printed.splitlines() if f" {name} " in line]
+    return line
+
+
+def parameters(config: CurateConfig) -> dict[str, object]:
+    return {"config": config.model_dump(mode="json", exclude_defaults=True)}
+
+
+def test_prefect_deploy_all_registers_all_six_with_nothing_switched_on(e2e_server: Server) -> None:
+    for pool in ("fishersft", "fishersft-gpu"):
+        e2e_server.post("work_pools/", {"name": pool, "type": "process"})
+    environment = {**e2e_server.environment, "FISHERSFT_HOME": str(e2e_server.home)}
+    file = str(ROOT / "deployments" / "prefect.yaml")
+    server = Server(e2e_server.url, environment, e2e_server.home)
+    server.command("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", file)
+    for name in NAMES:
+        deployment = e2e_server.deployment(name)
+        assert not any(schedule["active"] for schedule in deployment["schedules"])
+        assert deployment["description"] and deployment["tags"][0] == "fishersft"
+    assert [found["enabled"] for found in e2e_server.post("automations/filter", {})] == [False]
+
+
+def test_deploying_again_changes_nothing(deployed: Server, deploy_command: tuple[str, ...]) -> None:
+    printed = deployed.command(*deploy_command)
+    assert "made" not in printed and "changed" not in printed.replace("unchanged", "")
+    for name in NAMES:
+        assert "unchanged" in words(printed, name)
+
+
+def test_a_configuration_switches_on_what_it_is_for_and_later_deployments_keep_it(
+    deployed: Server, e2e_config: CurateConfig
+) -> None:
+    deployed.command("fishersft.cli", "deploy")
+    nightly = deployed.deployment("curate/nightly")
+    (schedule,) = nightly["schedules"]
+    assert schedule["active"] and schedule["schedule"]["cron"] == "30 3 * * *"
+    assert nightly["parameters"]["config"]["selection"] == {"budget": 6, "extends": "previous"}
+    assert deployed.deployment("store/gc")["parameters"]["store"] == e2e_config.store
+    assert not deployed.deployment("compare/weekly")["schedules"][0]["active"]  # no comparison was given
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_schedule_of_nightly_starts_a_run_that_completes(deployed: Server) -> None:
+    nightly = deployed.deployment("curate/nightly")
+    (schedule,) = nightly["schedules"]
+    place = f"deployments/{nightly['id']}/schedules/{schedule['id']}"
+    first = datetime.now(UTC) + timedelta(seconds=5)
+    # Every quarter of a minute, so that one comes soon however busy the machine is.
+    deployed.patch(place, {"schedule": {"interval": 15, "anchor_date": first.isoformat()}})
+
+    def ended() -> list[dict[str, Any]]:
+        return [run for run in deployed.runs("curate/nightly") if run["end_time"]]
+
+    until(lambda: bool(ended()), "a scheduled run ends", 600)
+    deployed.patch(place, {"active": False})
+    run = ended()[0]
+    assert run["state_name"] == "Completed" and run["auto_scheduled"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_notify_starts_on_new_data_with_the_corpus_of_its_configuration(deployed: Server, run_yaml: Path) -> None:
+    corpus = yaml.safe_load(run_yaml.read_text())["corpus"]["path"]
+    with Path(corpus).open("a") as verses:
+        verses.write("a new verse of my heart that nobody has read\n")
+    printed = deployed.command("fishersft.cli", "notify", corpus)
+    assert "this starts: New data starts a run" in printed
+    until(lambda: bool(deployed.runs("curate/on-new-data")), "the event starts a run")
+    (run,) = deployed.runs("curate/on-new-data")
+    assert deployed.ends(run["id"]) == "Completed"
+    assert run["parameters"]["config"]["corpus"]["path"] == corpus
+
+
+def test_a_corpus_that_no_trigger_listens_to_starts_nothing_and_is_said(deployed: Server, tmp_path: Path) -> None:
+    before = len(deployed.runs("curate/on-new-data"))
+    printed = deployed.command("fishersft.cli", "notify", str(tmp_path / "another.jsonl"))
+    assert "no trigger that is on listens to this corpus" in printed
+    assert len(deployed.runs("curate/on-new-data")) == before
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_s3_notification_posted_to_the_api_starts_on_new_data(deployed: Server, e2e_config: CurateConfig) -> None:
+    before = len(deployed.runs("curate/on-new-data"))
+    # What docs/operations.md has EventBridge or a webhook post.
+    event = {
+        "id": "0199f0c2-7a5e-7cc1-9c33-1d6a7f1f0e11",
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": CHANGED,
+        "resource": {"prefect.resource.id": resource_of(str(e2e_config.corpus.path))},
+    }
+    deployed.post("events", [event])
+    until(lambda: len(deployed.runs("curate/on-new-data")) > before, "the event starts a run")
+    assert deployed.ends(deployed.runs("curate/on-new-data")[-1]["id"]) == "Completed"
+
+
+@pytest.mark.usefixtures("worker")
+def test_of_two_runs_of_manual_at_once_the_second_waits(deployed: Server, e2e_config: CurateConfig) -> None:
+    runs = [deployed.start("curate/manual", parameters(e2e_config)) for _ in range(2)]
+    assert [deployed.ends(run) for run in runs] == ["Completed", "Completed"]
+    assert sum("AwaitingConcurrencySlot" in deployed.states(run) for run in runs) == 1
+    first, second = sorted((deployed.get(f"flow_runs/{run}") for run in runs), key=lambda run: run["start_time"])
+    assert first["end_time"] <= second["start_time"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_of_two_runs_of_gc_at_once_the_second_is_dropped_and_the_first_tells_what_it_removed(
+    deployed: Server,
+) -> None:
+    runs = [deployed.start("store/gc", {"older_than": "0h", "keep_runs": 1}) for _ in range(2)]
+    assert sorted(deployed.ends(run) for run in runs) == ["Cancelled", "Completed"]
+    (run,) = [run for run in runs if deployed.state(run) == "Completed"]
+    (table,) = deployed.post("artifacts/filter", {"artifacts": {"key": {"any_": ["store-gc"]}}})
+    assert table["flow_run_id"] == run and table["type"] == "table"
+    assert "run records" in table["data"]  # those of all but the last runs
