@@ -1,0 +1,1 @@
+"""How FisherSFT is deployed with Prefect: what is registered, how it runs, what watches over it."""
