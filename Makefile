@@ -30,8 +30,9 @@ demo: $(STAMP)  ## curate Shakespeare for SmolLM2, fine-tune, judge, report
 test: $(STAMP)  ## all tests
 	HF_HUB_OFFLINE=1 $(BIN)/pytest
 
-test-faults: $(STAMP)  ## runs killed at random and a failing store, in long form: some ten minutes
+test-faults: $(STAMP)  ## runs killed at random, a failing store, a server that is away, in long form: some twenty minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/faults -m "faults or not faults"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e -m faults
 
 lint: $(STAMP)  ## style and common faults
 	$(BIN)/ruff check .
