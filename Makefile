@@ -33,8 +33,9 @@ test: $(STAMP)  ## all tests
 test-e2e: $(STAMP)  ## Prefect as in production: a server, a worker, everything deployed, a browser
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e
 
-test-faults: $(STAMP)  ## runs killed at random and a failing store, in long form: some ten minutes
+test-faults: $(STAMP)  ## runs killed at random, a failing store, a server that is away, in long form: some twenty minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/faults -m "faults or not faults"
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e -m faults
 
 test-long: $(STAMP)  ## comparisons with the real model in rigged pools: some ten minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long

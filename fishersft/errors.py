@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class StorageError(InputError):
+    """Storage that fails for the moment, as far as one can tell: the same step may do better in a minute."""

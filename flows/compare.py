@@ -14,6 +14,7 @@ from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
 from tasks import curation, embedding
+from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 from tasks.sub_runs import Workers
 from tasks.ui import show_comparison
@@ -28,13 +29,14 @@ def compare(config: CompareConfig) -> RunResult:
     Each training has two uniform controls: one of as many tokens in as many optimiser steps, one of as many
     sentences. What the store already holds is not done again. The page, tables and data go to the config's output.
     """
-    curation.check_models(config)
-    workers = embedding.find_workers(config)
-    with recorded_run(open_store(config.store), f"compare-{config.name}") as run:
-        result = _compare(config, workers)
-        run.note(comparison=result.report)
-    show_comparison(config, result)
-    return result
+    with guarded_run():
+        curation.check_models(config)
+        workers = embedding.find_workers(config)
+        with recorded_run(open_store(config.store), f"compare-{config.name}") as run:
+            result = _compare(config, workers)
+            run.note(comparison=result.report)
+        show_comparison(config, result)
+        return result
 
 
 def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:

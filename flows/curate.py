@@ -13,7 +13,9 @@ from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
 from tasks import curation as tasks
 from tasks import embedding
+from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
+from tasks.notices import tell_if_not_better
 from tasks.sub_runs import Workers
 from tasks.ui import show_run
 
@@ -31,12 +33,13 @@ def curate(config: CurateConfig) -> RunResult:
     Every step that the store already holds is found there and not computed again. The curated dataset, the
     fine-tuned model and the report go to the config's output.
     """
-    tasks.check_models(config)
-    workers = embedding.find_workers(config)
-    store, name = open_store(config.store), f"curate-{config.name}"
-    previous = last_finished(store, name)
-    with recorded_run(store, name) as run:
-        return _curate(begin_selection(config, previous, run), workers, run, previous)
+    with guarded_run():
+        tasks.check_models(config)
+        workers = embedding.find_workers(config)
+        store, name = open_store(config.store), f"curate-{config.name}"
+        previous = last_finished(store, name)
+        with recorded_run(store, name) as run:
+            return _curate(begin_selection(config, previous, run), workers, run, previous)
 
 
 def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: RunRecord | None) -> RunResult:
@@ -105,6 +108,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
     tasks.publish_model_and_report(config, trained.key, report.key, this_run)
     show_run(config, result, this_run)
+    tell_if_not_better(config, report.key)
     return result
 
 

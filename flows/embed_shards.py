@@ -8,6 +8,7 @@ from prefect.futures import wait
 from fishersft.config import CurateConfig
 from tasks import curation as tasks
 from tasks import embedding
+from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 
 shorten_input_errors()
@@ -19,7 +20,8 @@ def embed_shards(config: CurateConfig, shards: list[str]) -> None:
 
     The corpus itself is not read, so it may be out of this machine's reach; store and model may not.
     """
-    embedded = [tasks.embed_shard.submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
-    wait(embedded)  # for all, so that a shard that fails costs no other
-    for outcome in embedded:
-        outcome.result()
+    with guarded_run():
+        embedded = [tasks.embed_shard.submit(config, shard, n, len(shards)) for n, shard in enumerate(shards, start=1)]
+        wait(embedded)  # for all, so that a shard that fails costs no other
+        for outcome in embedded:
+            outcome.result()

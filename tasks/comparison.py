@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from prefect import task
-
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps import comparing, methods, publishing
 from fishersft.steps.comparing import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
 from tasks.curation import logged
+from tasks.devices import on_device
 from tasks.progress import Progress
+from tasks.step import step
 
 
-@task(task_run_name="ask about shard {number} of {total}")
+@step("ask about shard {number} of {total}")
+@on_device
 def ask_about_shard(config: CompareConfig, shard: str, number: int, total: int) -> Outcome:
     """Shard → how probably the model calls each of its sentences worth training on."""
     progress = Progress(f"asking about shard {number} of {total}", "sentences")
     return logged(methods.ask_about_shard(open_store(config.store), config, shard, progress))
 
 
-@task(task_run_name="select by {method.name}, {budget} {config.selection.budget_unit}, seed {seed}")
+@step("select by {method.name}, {budget} {config.selection.budget_unit}, seed {seed}")
+@on_device
 def select_by(
     config: CompareConfig,
     method: MethodConfig,
@@ -37,7 +39,7 @@ def select_by(
     return logged(methods.select_by(store, config, method, budget, seed, corpus, embeddings, target, asked, progress))
 
 
-@task(task_run_name="select uniformly, {budget} {unit}, seed {seed}")
+@step("select uniformly, {budget} {unit}, seed {seed}")
 def draw_uniformly(
     config: CompareConfig, budget: int, unit: BudgetUnit, seed: int, corpus: str, embeddings: list[str]
 ) -> Outcome:
@@ -45,13 +47,13 @@ def draw_uniformly(
     return logged(methods.draw_uniformly(open_store(config.store), config, budget, unit, seed, corpus, embeddings))
 
 
-@task(task_run_name="write the comparison")
+@step("write the comparison")
 def make_comparison(config: CompareConfig, keys: ComparisonKeys) -> Outcome:
     """All artifacts → the page of the comparison."""
     return logged(comparing.make_comparison(open_store(config.store), config, keys))
 
 
-@task(task_run_name="publish the comparison")
+@step("publish the comparison")
 def publish_comparison(config: CompareConfig, comparison: str) -> None:
     """The comparison → the config's output."""
     publishing.publish_comparison(open_store(config.store), config, comparison)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import RunRecord
@@ -15,12 +15,14 @@ from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
 from fishersft.steps.report_parts import RunKeys
+from tasks.devices import on_device, slot_of_judge
 from tasks.progress import Progress
 from tasks.secrets import api_key
+from tasks.step import step
 from tasks.ui import show_losses
 
 
-@task(task_run_name="check the models")
+@step("check the models")
 def check_models(config: CurateConfig) -> None:
     """Fails before any work where the config's model a judge, a judge's secret or a harness task is not there."""
     find_model(config.model)
@@ -33,39 +35,42 @@ def check_models(config: CurateConfig) -> None:
         check_tasks(config.evaluation.harness_tasks)
 
 
-@task(task_run_name="prepare the model")
+@step("prepare the model")
 def prepare_model(config: CurateConfig) -> str:
     """The model's fingerprint, once it is ready to load."""
     return models.prepare_model(open_store(config.store), config.model).fingerprint
 
 
-@task(task_run_name="read the corpus")
+@step("read the corpus")
 def read_corpus(config: CurateConfig) -> Outcome:
     """Corpus → shards."""
     return logged(corpus_steps.read_corpus(open_store(config.store), config))
 
 
-@task(task_run_name="embed shard {number} of {total}")
+@step("embed shard {number} of {total}")
+@on_device
 def embed_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
     """Shard → prelogit embeddings."""
     progress = Progress(f"embedding shard {number} of {total}", "tokens")
     return logged(embedding.embed_shard(open_store(config.store), config, shard, progress))
 
 
-@task(task_run_name="read the target")
+@step("read the target")
 def read_target(config: CurateConfig) -> Outcome:
     """The selection's target → shards."""
     return logged(corpus_steps.read_target(open_store(config.store), config))
 
 
-@task(task_run_name="embed target shard {number} of {total}")
+@step("embed target shard {number} of {total}")
+@on_device
 def embed_target_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
     """Shard of the target → prelogit embeddings."""
     progress = Progress(f"embedding target shard {number} of {total}", "tokens")
     return logged(embedding.embed_shard(open_store(config.store), corpus_steps.target_config(config), shard, progress))
 
 
-@task(task_run_name="select by {method}")
+@step("select by {method}")
+@on_device
 def select_informative(
     config: CurateConfig, corpus: str, embeddings: list[str], target: list[str], method: str
 ) -> Outcome:
@@ -74,19 +79,20 @@ def select_informative(
     return logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
 
 
-@task(task_run_name="select uniformly, {tokens} tokens")
+@step("select uniformly, {tokens} tokens")
 def select_uniform(config: CurateConfig, corpus: str, embeddings: list[str], tokens: int) -> Outcome:
     """Embeddings of all shards → a uniform selection of as many tokens."""
     return logged(selection.select_uniform(open_store(config.store), config, corpus, embeddings, tokens))
 
 
-@task(task_run_name="publish the dataset")
+@step("publish the dataset")
 def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
     """The curated dataset → the config's output."""
     publishing.publish_dataset(open_store(config.store), config, corpus, chosen)
 
 
-@task(task_run_name="fine-tune on {method}")
+@step("fine-tune on {method}")
+@on_device
 def finetune_on(
     config: CurateConfig, corpus: str, chosen: str, method: str, steps_per_epoch: int | None = None
 ) -> Outcome:
@@ -97,61 +103,65 @@ def finetune_on(
     return logged(trained)
 
 
-@task(task_run_name="look for overlap")
+@step("look for overlap")
 def look_for_overlap(config: CurateConfig, corpus: str) -> Outcome:
     """Corpus → which held-out examples share words with the pool."""
     return logged(held_out.look_for_overlap(open_store(config.store), config, corpus))
 
 
-@task(task_run_name="measure likelihood of {method}")
+@step("measure likelihood of {method}")
+@on_device
 def measure_likelihood(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
     """Model → held-out likelihoods."""
     progress = Progress(f"measuring {method}", "held-out sentences")
     return logged(evaluation.measure_likelihood(open_store(config.store), config, corpus, trained, progress))
 
 
-@task(task_run_name="complete prompts with {method}")
+@step("complete prompts with {method}")
+@on_device
 def complete_prompts(config: CurateConfig, corpus: str, trained: str | None, method: str) -> Outcome:
     """Model → completions of held-out prompts."""
     progress = Progress(f"completing prompts with {method}", "prompts")
     return logged(evaluation.complete_prompts(open_store(config.store), config, corpus, trained, progress))
 
 
-@task(task_run_name="run the harness on {method}")
+@step("run the harness on {method}")
+@on_device
 def run_harness(config: CurateConfig, trained: str | None, method: str) -> Outcome:
     """Model → its figures on the harness's tasks."""
     return logged(harness.run_harness(open_store(config.store), config, trained))
 
 
-@task(task_run_name="judge {method} against {other} (judge {judge})")
+@step("judge {method} against {other} (judge {judge})")
 def judge_completions(
     config: CurateConfig, generations: str, other_generations: str, method: str, other: str, judge: int = 0
 ) -> Outcome:
     """Two sets of completions → a judge's verdicts; `judge` is its place in the config, from 0."""
     progress = Progress(f"judging {method} against {other} (judge {judge})", "comparisons")
     key = api_key(config, judge)
-    return logged(
-        evaluation.judge_completions(
-            open_store(config.store), config, generations, other_generations, progress, judge, key
-        )
-    )
+    store = open_store(config.store)
+    with slot_of_judge(config, judge):
+        judged = evaluation.judge_completions(store, config, generations, other_generations, progress, judge, key)
+    return logged(judged)
 
 
-@task(task_run_name="calibrate judge {judge}")
+@step("calibrate judge {judge}")
 def calibrate_judge(config: CurateConfig, corpus: str, judge: int = 0) -> Outcome:
     """Held-out texts and the same words shuffled → a judge's verdicts; `judge` is its place in the config, from 0."""
     progress = Progress(f"calibrating judge {judge}", "comparisons")
     key = api_key(config, judge)
-    return logged(evaluation.calibrate_judge(open_store(config.store), config, corpus, progress, judge, key))
+    with slot_of_judge(config, judge):
+        calibrated = evaluation.calibrate_judge(open_store(config.store), config, corpus, progress, judge, key)
+    return logged(calibrated)
 
 
-@task(task_run_name="write the report")
+@step("write the report")
 def make_report(config: CurateConfig, keys: RunKeys) -> Outcome:
     """All artifacts of the run → its report."""
     return logged(reporting.make_report(open_store(config.store), config, keys))
 
 
-@task(task_run_name="describe the run")
+@step("describe the run")
 def describe_run(
     config: CurateConfig, steps: list[Outcome], corpus: str, embedded: list[Outcome], previous: RunRecord | None
 ) -> ThisRun:
@@ -159,7 +169,7 @@ def describe_run(
     return this_run_steps.describe_run(open_store(config.store), steps, corpus, embedded, previous)
 
 
-@task(task_run_name="publish model and report")
+@step("publish model and report")
 def publish_model_and_report(config: CurateConfig, trained: str, report: str, this_run: ThisRun) -> None:
     """The fine-tuned model and the report → the config's output."""
     publishing.publish_model_and_report(open_store(config.store), config, trained, report, this_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
@@ -14,13 +14,14 @@ from fishersft.steps.batches import guided_batches
 from fishersft.steps.missing_shards import ShardToEmbed, missing_shards, shards_to_embed
 from fishersft.steps.outcome import open_store, used
 from tasks.progress import Progress
+from tasks.step import step
 from tasks.sub_runs import SubRun, Workers, cancelled_on_error, wait_for
 
 ROUNDS = 3
 _AT_ONCE = 8  # sub-runs, where the pool has no concurrency limit that would say it
 
 
-@task(task_run_name="find the workers of {deployment}")
+@step("find the workers of {deployment}")
 def find_workers(deployment: str) -> Workers:
     """The workers of the deployment of that name.
 
@@ -40,7 +41,7 @@ def find_workers(deployment: str) -> Workers:
     return Workers(deployment, pool, limit or _AT_ONCE)
 
 
-@task(task_run_name="embed {what} on {workers.deployment}")
+@step("embed {what} on {workers.deployment}")
 def embed_on_workers(config: CurateConfig, workers: Workers, shards: list[str], what: str) -> list[str]:
     """Has workers embed the shards that the store lacks, and waits for them; the keys of what was embedded.
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from fishersft.data.locations import display_name, remote_errors
-from fishersft.errors import InputError
+from fishersft.errors import InputError, StorageError
 
 TRIES = 6
 FIRST_PAUSE = 0.3  # seconds, doubled after every try: at most 10 s of pauses in all
@@ -50,7 +50,7 @@ def with_patience(what: str, action: Callable[[], Result]) -> Result:
         action: may be done twice without harm.
 
     Raises:
-        InputError: it failed so `TRIES` times.
+        StorageError: it failed so `TRIES` times.
     """
     started = time.monotonic()
     for tried in range(1, TRIES + 1):
@@ -60,7 +60,7 @@ def with_patience(what: str, action: Callable[[], Result]) -> Result:
             if not _is_transient(error):
                 raise
             if tried == TRIES:
-                raise InputError(
+                raise StorageError(
                     f"the object store cannot be reached for {what}: {_reason(error)}, {TRIES} times within "
                     f"{time.monotonic() - started:.0f} s; check it, its endpoint and the network, {_AGAIN}"
                 ) from error
@@ -74,7 +74,8 @@ def clear_storage_errors(what: str) -> Iterator[None]:
 
     Raises:
         InputError: the disk is full, access is denied, credentials or the clock are wrong, a bucket is missing, a
-            file is where a folder should be, or an object store cannot be reached.
+            file is where a folder should be, or an object store cannot be reached; a StorageError where it may be
+            reached soon.
     """
     try:
         yield
@@ -94,7 +95,8 @@ def clear_storage_errors(what: str) -> Iterator[None]:
             f"store) or TMPDIR, {_AGAIN}"
         ) from error
     except remote_errors() as error:
-        raise InputError(
+        kind = StorageError if _is_transient(error) else InputError
+        raise kind(
             f"the object store cannot be reached for {what}: {_reason(error)}; check credentials and endpoint (such "
             f"as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL) and the network, {_AGAIN}"
         ) from error

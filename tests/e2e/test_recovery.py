@@ -1,0 +1,232 @@
+"""Runs whose worker, process or server goes away are finished all the same, and cancelled ones stop soon.
+
+Whatever happens, what was finished is not made again.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.events.actions import CancelFlowRun, SendNotification
+from prefect.events.schemas.automations import AutomationCore
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.variables import Variable
+
+from deployments import automations
+from fishersft.config import CurateConfig
+from tasks.guard import LOST
+from tasks.notices import NOT_BETTER
+from tests.e2e.robust_fixtures import (
+    GPU_POOL,
+    POOL,
+    Run,
+    Server,
+    claims,
+    computing_processes,
+    kill,
+    listening,
+    registered,
+    running_server,
+    running_worker,
+    small_run,
+    start_run,
+    until,
+)
+from tests.faults.whole_run import publications, small_config
+
+pytestmark = [pytest.mark.e2e, pytest.mark.server]
+
+STARTS = 240.0  # seconds that a busy machine may take to start a run, or to say how one ended
+FINISHED_WITHIN = 300.0  # seconds from a kill until a new worker has finished the work: the bound of the issue
+STOPPED_WITHIN = 30.0  # seconds from the request to cancel until the processes are gone: the bound of the issue
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
+    return small_run(small_config(tmp_path, tiny_model_folder, str(tmp_path / "store")))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose automations have little patience, and whose runs give a sign of life more often."""
+    settings = {"PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S", "HEARTBEAT_SECONDS": "3"}
+    with running_server(tmp_path_factory.mktemp("prefect"), **settings) as server:
+        lost = automations.lost_runs(timedelta(seconds=25), timedelta(minutes=5), timedelta(minutes=15))
+        with registered(server, lost):
+            yield server
+
+
+@pytest.fixture(scope="module")
+def deployed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the automations as they are deployed, and their time-outs."""
+    with running_server(tmp_path_factory.mktemp("prefect")) as server:
+        lost = automations.lost_runs(
+            automations.SILENT_AFTER, automations.PROCESS_STARTS_WITHIN, automations.MACHINE_STARTS_WITHIN
+        )
+        with registered(server, lost):
+            yield server
+
+
+def embedded(config: CurateConfig) -> int:
+    return sum(name.startswith("embeddings/") for name in publications(config.store))
+
+
+def finish_after_a_kill(server: Server, config: CurateConfig, folder: Path) -> None:
+    with running_worker(server, POOL, folder / "first.log", SHARD_SECONDS="4") as worker:
+        run = start_run(server, config)
+        until(lambda: embedded(config) >= 1 and claims(config.store, "embeddings"), "it embeds", STARTS, run.told)
+        kill(worker.pid)
+    before, killed = publications(config.store), time.monotonic()
+    with running_worker(server, POOL, folder / "second.log"):
+        assert run.until_over(FINISHED_WITHIN) == "Completed"
+    print(f"finished {time.monotonic() - killed:.0f} s after the kill: {run.states}")
+    assert before.items() <= publications(config.store).items(), "what was finished is not made again"
+    assert (run.states.count(LOST), run.states.count("Rescheduled")) == (1, 1)
+
+
+def outlive(server: Server, config: CurateConfig, away: int, folder: Path) -> None:
+    with running_worker(server, POOL, folder / "worker.log", SHARD_SECONDS="4"):
+        run = start_run(server, config)
+        until(lambda: claims(config.store, "embeddings"), "it embeds", STARTS, run.told)
+        before = publications(config.store)
+        server.stop()
+        time.sleep(away)
+        server.start()
+        assert run.until_over(FINISHED_WITHIN) == "Completed"
+    print(f"after {away} s without a server: {run.states}")
+    assert before.items() <= publications(config.store).items(), "what was finished is not made again"
+
+
+def cancel_at_work(run: Run, config: CurateConfig, kind: str) -> None:
+    """Cancels the run as the UI does while a process makes artifacts of that kind; that is gone in time."""
+    until(lambda: computing_processes(config.store, kind), f"it makes {kind}", STARTS, run.told)
+    processes, requested = computing_processes(config.store, kind), time.monotonic()
+    run.set_state("CANCELLING")
+    until(lambda: not any(map(psutil.pid_exists, processes)), "its processes are gone", STOPPED_WITHIN, run.told)
+    print(f"gone {time.monotonic() - requested:.1f} s after the request")
+    assert run.until_over(STARTS) == "Cancelled"
+
+
+def test_a_run_whose_worker_and_process_were_killed_is_finished_by_a_new_worker(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    finish_after_a_kill(server, config, tmp_path)
+
+
+@pytest.mark.faults
+def test_with_the_time_outs_that_are_deployed_it_is_finished_within_five_minutes(
+    deployed_server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    finish_after_a_kill(deployed_server, config, tmp_path)
+
+
+def test_a_run_cancelled_in_training_is_gone_soon_and_a_retry_goes_on_where_it_was(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    with running_worker(server, POOL, tmp_path / "worker.log", STEP_SECONDS="600") as worker:
+        run = start_run(server, config)
+        cancel_at_work(run, config, "fine-tuned-model")
+        assert worker.poll() is None
+    before = publications(config.store)
+    with running_worker(server, POOL, tmp_path / "quick.log"):
+        run.set_state("SCHEDULED", "AwaitingRetry")  # as the UI's Retry does
+        assert run.until_over(STARTS) == "Completed"
+    assert before.items() <= publications(config.store).items(), "what was finished is not made again"
+
+
+def test_a_cancelled_run_takes_the_sub_runs_that_embed_for_it_with_it(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    elsewhere = config.embedding.model_copy(update={"deployment": "embed-shards/slow"})
+    config = config.model_copy(update={"embedding": elsewhere})
+    with (
+        running_worker(server, GPU_POOL, tmp_path / "gpu.log", SHARD_SECONDS="600"),
+        running_worker(server, POOL, tmp_path / "worker.log"),
+    ):
+        run = start_run(server, config)
+        cancel_at_work(run, config, "embeddings")
+        until(lambda: set(sub_runs(server)) == {"Cancelled"}, "its sub-runs are cancelled", STARTS, run.told)
+
+
+def sub_runs(server: Server) -> list[str]:
+    """The states of all sub-runs."""
+    return [run["state_name"] for run in server.post("flow_runs/filter", flows={"name": {"any_": ["embed-shards"]}})]
+
+
+def test_a_run_outlives_a_server_that_is_restarted_after_some_seconds(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    outlive(server, config, 15, tmp_path)
+
+
+@pytest.mark.faults
+def test_a_run_outlives_a_server_that_is_gone_for_a_minute(
+    deployed_server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    outlive(deployed_server, config, 60, tmp_path)
+
+
+def test_a_run_that_a_killed_worker_left_pending_is_scheduled_again(server: Server, config: CurateConfig) -> None:
+    soon = automations.lost_runs(timedelta(hours=1), timedelta(seconds=10), timedelta(hours=1))
+    with registered(server, soon):
+        run = start_run(server, config)
+        run.set_state("PENDING")
+        until(lambda: run.states[-3:] == ["Pending", LOST, "Rescheduled"], "it is scheduled again", explained=run.told)
+    run.set_state("CANCELLED")
+
+
+def test_a_run_that_takes_too_long_is_cancelled(server: Server, config: CurateConfig) -> None:
+    with temporary_settings({PREFECT_API_URL: server.api}):
+        Variable.set(automations.LONGEST_HOURS, 0.003)
+        too_long = [found for found in automations.wanted() if isinstance(found.actions[0], CancelFlowRun)]
+    with registered(server, too_long):
+        run = start_run(server, config)
+        for state in ("PENDING", "RUNNING"):
+            run.set_state(state)
+        until(lambda: run.state["type"] == "CANCELLING", "it is cancelled", explained=run.told)
+    run.set_state("CANCELLED")
+
+
+def test_somebody_is_told_of_a_run_that_failed_and_of_a_selection_that_is_not_better_than_chance(
+    server: Server, config: CurateConfig
+) -> None:
+    headline = "Information gain is worse than uniform at equal tokens and steps: perplexity 7.5% higher"
+    with listening() as (url, posted), registered(server, notices(server, url)):
+        run = start_run(server, config)
+        run.set_state("FAILED")
+        until(lambda: posted, "somebody is told that it failed")
+        name = server.get(f"flow_runs/{run.id}")["name"]
+        assert posted.pop()["subject"] == f"FisherSFT: {name} Failed"
+        emit(server, run, headline)
+        until(lambda: posted, "somebody is told that it was not better")
+        assert headline in posted.pop()["body"]
+
+
+def notices(server: Server, url: str) -> list[AutomationCore]:
+    """The automations that tell that webhook."""
+    with temporary_settings({PREFECT_API_URL: server.api}):
+        content = {"subject": "{{subject}}", "body": "{{body}}"}
+        CustomWebhookNotificationBlock(name="curation", url=url, json_data=content).save("curation")
+        Variable.set(automations.NOTIFICATIONS, "custom-webhook/curation")
+        return [found for found in automations.wanted() if isinstance(found.actions[0], SendNotification)]
+
+
+def emit(server: Server, run: Run, headline: str) -> None:
+    """Emits what `tasks.notices` does within a deployed run."""
+    event = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": NOT_BETTER,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": "curate"},
+        "related": [{"prefect.resource.id": f"prefect.tag.{automations.TAG}", "prefect.resource.role": "tag"}],
+        "payload": {"headline": headline},
+    }
+    assert httpx.post(f"{server.api}/events", json=[event], timeout=60).is_success
