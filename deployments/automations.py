@@ -19,6 +19,7 @@ from fishersft.errors import InputError
 from tasks.guard import LOST
 from tasks.notices import NOT_BETTER
 
+PREFIX = "fishersft: "  # of the names of all of these
 SUB_RUN = "embed-shards"  # the flow of sub-runs
 TAG = "fishersft"  # every deployment has it, and so every run of one
 NOTIFICATIONS = "fishersft_notifications"  # a variable: the block that notifies, as BLOCK-TYPE/NAME

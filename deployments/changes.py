@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-What = Literal["made", "changed", "unchanged"]
+What = Literal["made", "changed", "unchanged", "removed"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fishersft.errors import InputError
 
 # By pool, how many runs it works on at once: of fishersft-gpu one for each machine, as a run uses all its GPUs.
 POOLS = {"fishersft": 4, "fishersft-gpu": 4}
-GLOBAL_LIMITS = {"fishersft-gpu": 1}  # slots for what must not share a GPU, across all runs
+GLOBAL_LIMITS = {"fishersft-device": 1}  # for FISHERSFT_DEVICE_LIMIT, see `tasks.devices`; a person may set its slots
 
 
 def register_pools(client: SyncPrefectClient, pool_type: str) -> Iterator[Change]:

@@ -17,7 +17,7 @@ from deployments import automations, corpus_events
 from deployments.changes import Change
 from deployments.description import described_deployments
 from deployments.pools import register_limits, register_pools
-from deployments.register_automation import register_automation
+from deployments.register_automation import register_automation, remove_others
 from deployments.register_deployment import Given, register_deployment
 from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig
@@ -45,7 +45,9 @@ def register(
         changes = [*register_pools(client, pool_type), *register_limits(client)]
         for described in described_deployments():
             changes += register_deployment(client, described, given.get(described.name), str(home))
-        changes += [register_automation(client, automation) for automation in automations.wanted()]
+        wanted = automations.wanted()
+        changes += [register_automation(client, automation) for automation in wanted]
+        changes += remove_others(client, automations.PREFIX, {automation.name for automation in wanted})
     return changes
 
 

@@ -20,6 +20,16 @@ def register_automation(client: SyncPrefectClient, wanted: AutomationCore) -> Ch
     return Change("automation", wanted.name, what, url_for("automation", obj_id=identifier) or "")
 
 
+def remove_others(client: SyncPrefectClient, prefix: str, wanted: set[str]) -> list[Change]:
+    """Removes the automations whose names begin so and are not wanted, such as notices that nobody takes any more."""
+    changes = []
+    for automation in client.read_automations():
+        if automation.name.startswith(prefix) and automation.name not in wanted:
+            client.delete_automation(automation.id)
+            changes.append(Change("automation", automation.name, "removed", ""))
+    return changes
+
+
 def _brought_up_to_date(client: SyncPrefectClient, there: Automation, wanted: AutomationCore) -> What:
     # An owner is for good: the server does not tell it, and takes none in a change.
     now, then = (AutomationCore.model_validate(each.model_dump(exclude={"owner_resource"})) for each in (there, wanted))

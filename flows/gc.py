@@ -10,6 +10,7 @@ from pydantic import Field
 from fishersft.config.fields import NoCredentials
 from fishersft.steps.collecting import Collected
 from tasks.collecting import remove_unneeded
+from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 
 shorten_input_errors()
@@ -30,4 +31,5 @@ def gc(
         keep_runs: What the last so many finished runs of every name found or made stays.
         older_than: Only what was written longer ago goes: days or hours, such as 30d or 12h.
     """
-    return remove_unneeded(store, keep_runs, older_than)
+    with guarded_run():
+        return remove_unneeded(store, keep_runs, older_than)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
 from rich.filesize import decimal
 
@@ -10,9 +10,10 @@ from fishersft.data.collecting import find_waste
 from fishersft.steps.collecting import Collected, age, collect, waste_by_kind
 from fishersft.steps.outcome import open_store
 from tasks.progress import Progress
+from tasks.step import step
 
 
-@task(task_run_name="remove what nobody needs")
+@step("remove what nobody needs")
 def remove_unneeded(store: str, keep_runs: int, older_than: str) -> Collected:
     """Removes what no kept run, no tag and no run at work needs; a table of it goes to the UI."""
     opened, oldest = open_store(store), age(older_than)

@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 from prefect.testing.utilities import prefect_test_harness
 
-from deployments.limits import DEVICE_LIMIT, ensure_device_limit
+from deployments.pools import GLOBAL_LIMITS, register_limits
 from fishersft.config import CurateConfig
 from fishersft.errors import InputError
 from tasks import devices
@@ -98,10 +98,11 @@ def test_a_limit_that_cannot_be_had_is_one_clear_error(name: str, told: str, mon
 def test_deploying_creates_a_limit_of_one_slot_and_leaves_one_that_was_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(devices.VARIABLE, DEVICE_LIMIT)
+    (name,) = GLOBAL_LIMITS
+    monkeypatch.setenv(devices.VARIABLE, name)
     with get_client(sync_client=True) as client:
-        ensure_device_limit(client)
+        assert [change.what for change in register_limits(client)] == ["made"]
         devices.check_device_limit()
-        client.update_global_concurrency_limit(DEVICE_LIMIT, GlobalConcurrencyLimitUpdate(limit=2))
-        ensure_device_limit(client)
-        assert client.read_global_concurrency_limit_by_name(DEVICE_LIMIT).limit == 2
+        client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=2))
+        assert [change.what for change in register_limits(client)] == ["unchanged"]
+        assert client.read_global_concurrency_limit_by_name(name).limit == 2

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deployments import automations
 from deployments.description import described_deployments
+from deployments.environment import JOB_ENVIRONMENT
 from deployments.register import register
 from fishersft import deploy_cli
 from fishersft.config import CurateConfig
@@ -25,7 +27,8 @@ def test_prefect_yaml_describes_the_six_with_an_answer_to_overlapping_runs() -> 
         "store/gc": "CANCEL_NEW",
     }
     for settings in described.values():
-        assert "https://" in settings["description"] and settings["tags"]
+        assert "https://" in settings["description"] and automations.TAG in settings["tags"]
+        assert settings["work_pool"]["job_variables"]["env"] == JOB_ENVIRONMENT
 
 
 def deploy(config: CurateConfig | None = None, cron: str | None = None) -> None:
