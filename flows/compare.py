@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
@@ -12,6 +10,7 @@ from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
 from tasks import curation, embedding
+from tasks.checked import flow
 from tasks.logs import shorten_input_errors
 from tasks.sub_runs import Workers
 from tasks.ui import show_comparison

@@ -73,6 +73,7 @@ def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
             "tokens": row.tokens,
             "source": one_line(row.source),
             "row": row.row,
+            "id": row.id,
             "text": one_line(row.text),
         }
         for row in report.chosen
