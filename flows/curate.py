@@ -7,10 +7,10 @@ from prefect.states import Cancelled
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
+from fishersft.reporting.proposal import Proposal
 from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
-from fishersft.steps.proposal import Proposal
 from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
 from tasks import curation as tasks
@@ -19,7 +19,7 @@ from tasks.approval import NotApproved, approved, check_approval
 from tasks.checked import flow
 from tasks.logs import shorten_input_errors
 from tasks.sub_runs import Workers
-from tasks.ui import show_run
+from tasks.ui import show_run, tag_run
 
 shorten_input_errors()
 
@@ -32,9 +32,16 @@ shorten_input_errors()
 def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
     """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
 
-    Every step that the store already holds is found there and not computed again. The curated dataset, the
-    fine-tuned model and the report go to the config's output.
+    - **To start a run** fill in `Corpus > Path`; everything else has a default.
+    - **What comes out** goes to `Output`: the curated dataset, the fine-tuned model and the report. The run's
+      artifacts show the summary, tables and figures.
+    - **Nothing is computed twice:** what the store already holds is found there.
+    - **Approval**, if wanted, pauses the run before it trains, until somebody resumes it.
+
+    What each setting does: `README.md`. How it works: `docs/design.md`. Schedules, alarms, recovery:
+    `docs/operations.md`.
     """
+    tag_run(config.name, config.selection.criterion)
     check_approval(config)
     tasks.check_models(config)
     workers = embedding.find_workers(config)
@@ -58,6 +65,7 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     target = [outcome.key for outcome in towards[1:]]
 
     method = method_of(config)
+
     def select(config: CurateConfig) -> Outcome:
         return tasks.select_informative(config, corpus.key, embeddings, target, method)
 

@@ -22,8 +22,9 @@ from pydantic import create_model
 from fishersft.config import CurateConfig
 from fishersft.config.fields import described
 from fishersft.errors import InputError
+from fishersft.reporting.proposal import Proposal
 from fishersft.steps.outcome import Outcome
-from fishersft.steps.proposal import Proposal, changed_choice
+from fishersft.steps.proposal import changed_choice
 from tasks.ui import show_proposal
 
 POLL_SECONDS = 3
@@ -107,26 +108,31 @@ def _ask(config: CurateConfig, proposal: Proposal, key: str, complaint: str) -> 
     known = read_flow_run_input(keys["response"])
     if known is not None:
         get_run_logger().info("Approved before, by the same run")
-        return Answer(**known)
-    delete_flow_run_input(keys["schema"])  # of a pause in which the run was killed
-    delete_flow_run_input(keys["description"])
+        return Answer.model_validate(known)
+    _forget(keys["schema"], keys["description"])  # of a pause in which the run was killed
     run = UUID(str(flow_run.id))
     logger, minutes = get_run_logger(), config.approval.minutes
     logger.info("Waiting up to %s min for approval: press Resume at %s", f"{minutes:,}", url_for("flow-run", run))
     silence = _Silence(config, run)
     silence.start()
     try:
-        answer = pause_flow_run(
-            _form(config, proposal, complaint), timeout=60 * minutes + _GRACE_SECONDS, poll_interval=POLL_SECONDS, key=key
-        )
+        patience = 60 * minutes + _GRACE_SECONDS
+        answer = pause_flow_run(_form(config, proposal, complaint), patience, POLL_SECONDS, key)
     finally:
         silence.cancel()
     logger.info("%s: %s", "Nobody answered in time" if silence.answered else "Answered", answer.decision)
     if answer.decision == "reject":
-        delete_flow_run_input(keys["response"])  # whoever starts the run again is asked again
+        _forget(keys["response"])  # whoever starts the run again is asked again
         why = f"nobody answered within {minutes:,} min" if silence.answered else "it was rejected"
-        raise NotApproved(f"Not approved: {why}, so nothing was trained; what was chosen and computed stays in the store")
+        raise NotApproved(f"Not approved: {why}, so nothing was trained; what was computed stays in the store")
     return answer
+
+
+def _forget(*keys: str) -> None:
+    """Deletes those of the run's inputs that there are."""
+    for key in keys:
+        if read_flow_run_input(key) is not None:
+            delete_flow_run_input(key)
 
 
 def _form(config: CurateConfig, proposal: Proposal, complaint: str) -> type[Answer]:

@@ -8,6 +8,7 @@ from fishersft.config import CurateConfig
 from fishersft.data.runs import RunRecord
 from fishersft.models.harness import check_tasks
 from fishersft.models.source import find_model
+from fishersft.reporting.proposal import Proposal
 from fishersft.reporting.summary import ThisRun
 from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import (
@@ -25,7 +26,6 @@ from fishersft.steps import (
 from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
-from fishersft.steps.proposal import Proposal
 from fishersft.steps.report_parts import RunKeys
 from tasks.progress import Progress
 from tasks.secrets import api_key

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fishersft.reporting import sheets
-from fishersft.reporting.summary import RunReport
+from fishersft.reporting.summary import ChosenRow, RunReport
 from fishersft.reporting.text import count, markdown, number, one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -64,7 +64,7 @@ def summary_markdown(report: RunReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
+def chosen_rows(chosen: Sequence[ChosenRow]) -> list[dict[str, Any]]:
     """What was chosen, a dict a sentence, for a Prefect table artifact."""
     return [
         {
@@ -76,13 +76,8 @@ def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
             "id": row.id,
             "text": one_line(row.text),
         }
-        for row in report.chosen
+        for row in chosen
     ]
-
-
-def store_rows(report: RunReport) -> list[dict[str, Any]]:
-    """What the run found in the store and what it made, a dict a kind, for a Prefect table artifact."""
-    return sheet_rows(sheets.store_use(report))
 
 
 def sheet_rows(sheet: sheets.Sheet) -> list[dict[str, Any]]:

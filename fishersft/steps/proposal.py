@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fishersft.config import CurateConfig
 from fishersft.data.examples import ID_DIGITS
 from fishersft.data.store import Store
 from fishersft.errors import InputError
-from fishersft.reporting.summary import ChosenRow
+from fishersft.reporting.proposal import Proposal
 from fishersft.steps.corpus import load_index
 from fishersft.steps.outcome import Outcome
 from fishersft.steps.picks import load_picks, picked_examples
@@ -20,30 +19,7 @@ _TRAININGS = 2  # on the selection, and on the uniform choice of as many tokens
 _PASSES = 3  # a training step's forward and backward pass cost about three of embedding's forward pass
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What would be trained on.
-
-    Attributes:
-        ids: of all chosen examples, in the order chosen.
-        rows: the first of them, as shown to people.
-        tokens: loss tokens of all of them.
-        steps: optimiser steps of one training.
-        seconds: about how long both trainings take, by how fast embedding was; None where another model is trained.
-        money: what these seconds cost, in the currency of `approval.price_per_hour`; None without a price.
-    """
-
-    ids: list[str]
-    rows: list[ChosenRow]
-    tokens: int
-    steps: int
-    seconds: float | None
-    money: float | None
-
-
-def propose(
-    store: Store, config: CurateConfig, corpus: str, embedded: Sequence[Outcome], selection: str
-) -> Proposal:
+def propose(store: Store, config: CurateConfig, corpus: str, embedded: Sequence[Outcome], selection: str) -> Proposal:
     """What a run would train on.
 
     Args:
@@ -58,6 +34,8 @@ def propose(
     seconds = None if config.finetune.model is not None else _TRAININGS * _PASSES * epochs * tokens * a_token
     price = config.approval.price_per_hour
     return Proposal(
+        unit=config.selection.budget_unit,
+        budget=config.selection.budget,
         ids=[example.id for example in examples],
         rows=chosen(load_index(store, corpus), picks, examples, _SHOWN),
         tokens=tokens,
