@@ -112,7 +112,9 @@ def _ask(config: CurateConfig, proposal: Proposal, key: str, complaint: str) -> 
     _forget(keys["schema"], keys["description"])  # of a pause in which the run was killed
     run = UUID(str(flow_run.id))
     logger, minutes = get_run_logger(), config.approval.minutes
-    logger.info("Waiting up to %s min for approval: press Resume at %s", f"{minutes:,}", url_for("flow-run", run))
+    logger.info(
+        "Waiting up to %s min for approval: choose Resume in the menu of %s", f"{minutes:,}", url_for("flow-run", run)
+    )
     silence = _Silence(config, run)
     silence.start()
     try:

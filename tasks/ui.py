@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
@@ -18,8 +18,8 @@ from fishersft.data.locations import absolute_url
 from fishersft.reporting import sheets
 from fishersft.reporting.comparison_page import comparison_markdown, differences
 from fishersft.reporting.comparison_sheets import versus
-from fishersft.reporting.figures import plots, svg
-from fishersft.reporting.page import image_source
+from fishersft.reporting.figures import plots
+from fishersft.reporting.page import figures_markdown
 from fishersft.reporting.proposal import Proposal, proposal_markdown
 from fishersft.reporting.summary import ThisRun
 from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, summary_markdown
@@ -54,7 +54,8 @@ def show_comparison(config: CompareConfig, result: RunResult) -> None:
     create_markdown_artifact(comparison_markdown(comparison) + place, key=f"{prefix}-summary", description=told)
     for basis, key in (("tokens and steps", "equal-tokens"), ("sentences", "equal-sentences")):
         _table(versus(comparison, basis), f"{prefix}-{key}")  # type: ignore[arg-type]
-    _image(svg(differences(comparison)), f"{prefix}-differences", "Bars that cross the line show no difference.")
+    figure = figures_markdown([(differences(comparison), "A bar that crosses the line shows no difference.")])
+    create_markdown_artifact(figure, key=f"{prefix}-figure", description="Differences from a uniform choice")
     create_markdown_artifact(place, key=f"{prefix}-page", description="Where the whole comparison is")
     _tell(comparison.headline, comparison.warnings)
 
@@ -71,8 +72,8 @@ def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None
     _table(sheets.store_use(report), f"{prefix}-store")
     _table(sheets.comparisons(report), f"{prefix}-likelihood")
     _table(sheets.win_rates(report), f"{prefix}-win-rates")
-    for plot in plots(report):
-        _image(svg(plot.draw(report)), f"{prefix}-{plot.name}", plot.reading)
+    figures = figures_markdown([(plot.draw(report), plot.reading) for plot in plots(report)])
+    create_markdown_artifact(figures, key=f"{prefix}-figures", description="The report's figures")
     create_markdown_artifact(place, key=f"{prefix}-report", description="Where the whole report is")
     _tell(report.headline, report.warnings)
 
@@ -89,11 +90,6 @@ def show_losses(config: CurateConfig, method: str, facts: dict[str, Any]) -> Non
 
 def _table(sheet: sheets.Sheet, key: str) -> None:
     create_table_artifact(sheet_rows(sheet), key=key, description=sheet.title)
-
-
-def _image(drawing: bytes, key: str, reading: str) -> None:
-    """A figure as an image artifact: inlined, as the UI can reach no file of the worker."""
-    create_image_artifact(image_source(drawing), key=key, description=reading)
 
 
 def _place(what: str, path: str) -> str:

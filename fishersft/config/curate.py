@@ -17,10 +17,9 @@ from fishersft.config.selection import SelectionConfig
 
 
 class CurateConfig(Section):
-    """One curation run: choose the most informative part of a corpus and measure what it is worth.
+    """One curation run: choose the most informative part of a corpus and measure what it is worth."""
 
-    Positions are ten apart, so that a comparison's own settings come where they belong in its run form.
-    """
+    # Positions are ten apart, so that a comparison's own settings come where they belong in its run form.
 
     name: str = described(
         "curation",
