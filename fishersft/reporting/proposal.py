@@ -46,8 +46,8 @@ def proposal_markdown(proposal: Proposal) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return (
         f"# Train on this?\n\n| What | How much |\n| :--- | :--- |\n{table}\n\n"
-        "**Resume** the run, from the menu at the top right of its page, to approve it, to change the budget or exclude "
-        "examples, or to reject it. The table of chosen examples, next to this, has the ids and ranks to exclude by.\n"
+        "**Resume** the run, from the menu at the top right of its page, to approve it, change the budget, exclude "
+        "examples, or reject it. The table of chosen examples, next to this, has the ids and ranks to exclude by.\n"
     )
 
 

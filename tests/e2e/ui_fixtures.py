@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.integration.conftest import PrefectServer, chromium, prefect_server  # noqa: F401  fixtures
@@ -22,6 +22,7 @@ from tests.integration.test_pages_in_browser import ARGUMENTS
 
 ROOT = Path(__file__).parents[2]
 POOL = "fishersft"
+PATIENCE = 60_000  # milliseconds that a page may take
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def page(chromium: str) -> Iterator[Page]:  # noqa: F811
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         page = browser.new_page(viewport={"width": 1300, "height": 1100})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
         # The graph of a run's page is drawn without a GPU here, which takes all of the processor.
         page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
         yield page

@@ -232,6 +232,7 @@ def test_the_chosen_rows_suit_a_table_artifact(report: RunReport, hostile_report
         "tokens": report.chosen[0].tokens,
         "source": "macbeth.md",
         "row": 17,
+        "id": "",
         "text": " ".join(report.chosen[0].text.split()),
     }
     assert "\x00" not in chosen_rows(hostile_report.chosen)[0]["text"]
