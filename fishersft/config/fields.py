@@ -46,7 +46,7 @@ def name_choices(schema: dict[str, Any]) -> None:
 
 
 def _section_title(section: type) -> str:
-    return section.__name__.removesuffix("Config")
+    return section.__name__.removesuffix("Config").lower()
 
 
 class Section(BaseModel):

@@ -172,7 +172,7 @@ def test_the_run_form_names_the_kinds_of_value_that_a_field_can_have() -> None:
     assert [kind["title"] for kind in corpus["path"]["anyOf"]] == ["text", "several"]
     assert [kind["title"] for kind in corpus["max_rows"]["anyOf"]] == ["number", "empty"]
     assert [kind["title"] for kind in embedding["storage"]["anyOf"]] == ["choice", "empty"]
-    assert schema["$defs"]["CorpusConfig"]["title"] == "Corpus"
+    assert schema["$defs"]["CorpusConfig"]["title"] == "corpus"
 
 
 def test_the_example_configs_are_valid() -> None:

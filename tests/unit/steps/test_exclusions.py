@@ -58,7 +58,7 @@ def pool(tmp_path: Path, tiny_model_folder: Path) -> Pool:
                 "model": {"path": str(tiny_model_folder)},
                 "embedding": {"shard_rows": 8},
                 "selection": {"budget": 5},
-                "finetune": {"epochs": 2, "batch_tokens": 20},
+                "finetune": {"epochs": 2, "batch_tokens": 40},
                 "store": str(tmp_path / "store"),
             }
         )
@@ -111,7 +111,7 @@ def test_a_proposal_says_what_would_be_trained_on_and_what_that_costs(pool: Pool
     values = {**pool.config.model_dump(), "approval": {"wanted": True, "price_per_hour": 3600}}
     proposal = pool.proposed(CurateConfig.model_validate(values))
     assert proposal.ids == pool.ids(pool.chosen(pool.config)) == [row.id for row in proposal.rows]
-    assert proposal.steps == 2 * round(proposal.tokens / 20)
+    assert proposal.steps == 2 * round(proposal.tokens / 40)
     embedding = sum(outcome.seconds for outcome in pool.embedded)
     share = proposal.tokens / sum(outcome.facts["tokens"] for outcome in pool.embedded)
     assert proposal.seconds == proposal.money == pytest.approx(2 * 3 * 2 * share * embedding)
