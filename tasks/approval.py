@@ -28,6 +28,7 @@ from fishersft.steps.proposal import changed_choice
 from tasks.ui import show_proposal
 
 POLL_SECONDS = 3
+MINUTE = 60  # seconds
 _GRACE_SECONDS = 600  # the server waits longer than we do, for the end of our wait is an answer too
 
 
@@ -118,7 +119,7 @@ def _ask(config: CurateConfig, proposal: Proposal, key: str, complaint: str) -> 
     silence = _Silence(config, run)
     silence.start()
     try:
-        patience = 60 * minutes + _GRACE_SECONDS
+        patience = MINUTE * minutes + _GRACE_SECONDS
         answer = pause_flow_run(_form(config, proposal, complaint), patience, POLL_SECONDS, key)
     finally:
         silence.cancel()
@@ -154,7 +155,7 @@ class _Silence(threading.Timer):
     """Gives the answer that no answer means, once the time is over."""
 
     def __init__(self, config: CurateConfig, run: UUID):
-        super().__init__(60 * config.approval.minutes, self._resume)
+        super().__init__(MINUTE * config.approval.minutes, self._resume)
         self.daemon = True
         self.answered = False
         decision = "approve" if config.approval.on_timeout == "go on" else "reject"

@@ -64,8 +64,8 @@ class SelectionConfig(Section):
         {},
         9,
         "Quotas",
-        "At most how many sentences of a value of that column, such as {news: 100, forum: 50}; values are compared as "
-        "text, and those not named are not limited.",
+        'At most how many sentences of a value of that column, such as {"news": 100, "forum": 50}; values are compared '
+        "as text, and those not named are not limited.",
     )
     extends: str | None = described(
         None,

@@ -69,12 +69,12 @@ def chosen_rows(chosen: Sequence[ChosenRow]) -> list[dict[str, Any]]:
     return [
         {
             "rank": row.rank,
+            "id": row.id,
             "gain (nats)": round(row.gain, 4),
             "tokens": row.tokens,
+            "text": one_line(row.text),
             "source": one_line(row.source),
             "row": row.row,
-            "id": row.id,
-            "text": one_line(row.text),
         }
         for row in chosen
     ]
