@@ -41,4 +41,4 @@ def choose_from_menu(page: Page, action: str) -> Locator:
     """Chooses from the menu of a run's page; the dialog that opens."""
     page.locator("button[aria-haspopup=menu]").first.click()
     page.get_by_role("menuitem", name=action, exact=True).click()
-    return page.get_by_role("dialog")
+    return page.locator("[role=dialog], [role=alertdialog]")

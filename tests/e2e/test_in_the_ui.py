@@ -134,7 +134,7 @@ def test_a_run_that_waits_for_approval_is_cancelled(ui: Ui, page: Page, approved
     run = ui.start(approval={"wanted": True}, selection={"budget": 5})
     ui.wait(run, "Paused")
     open_run(ui, page, run)
-    choose_from_menu(page, "Cancel").get_by_role("button", name="Cancel").last.click()
+    choose_from_menu(page, "Cancel").get_by_role("button", name="Cancel Flow Run").click()
     ui.wait(run, "Cancelled")
 
 
