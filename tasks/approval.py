@@ -162,8 +162,10 @@ class _Silence(threading.Timer):
         self._run, self._answer = run, {"decision": decision, "budget": config.selection.budget, "exclude": []}
 
     def _resume(self) -> None:
-        self.answered = True
-        try:
-            resume_flow_run(self._run, run_input=self._answer)
-        except NotPausedError:  # somebody did at the same moment
-            self.answered = False
+        while not self.finished.is_set():  # until it is, nobody else has answered
+            self.answered = True
+            try:
+                return resume_flow_run(self._run, run_input=self._answer)
+            except NotPausedError:
+                self.answered = False
+                self.finished.wait(POLL_SECONDS)

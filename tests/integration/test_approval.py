@@ -10,7 +10,9 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect import State, flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Cancelled
 
 from fishersft.config import CurateConfig
@@ -90,7 +92,8 @@ class Asked:
 def asked(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
     monkeypatch.setattr(approval, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(approval, "show_proposal", lambda config, proposal: None)
-    with temporary_settings({PREFECT_API_URL: f"{prefect_server.url}/api"}):
+    # Logs would be sent until this process ends, and the server ends before it.
+    with temporary_settings({PREFECT_API_URL: f"{prefect_server.url}/api", PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield Asked(prefect_server)
 
 
@@ -132,9 +135,6 @@ def test_a_run_that_is_started_again_is_not_asked_what_it_was_answered(asked: As
     run = UUID(str(done.state_details.flow_run_id))
     again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
     assert httpx.post(f"{asked.api}/flow_runs/{run}/set_state", json=again, timeout=60).is_success
-    from prefect.client.orchestration import get_client
-    from prefect.flow_engine import run_flow
-
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(run)
     state = run_flow(asking, flow_run=flow_run, parameters={"config": config()}, return_type="state")
