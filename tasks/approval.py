@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from itertools import count
 from typing import Literal
 from uuid import UUID
@@ -155,7 +156,7 @@ class _Silence(threading.Timer):
     """Gives the answer that no answer means, once the time is over."""
 
     def __init__(self, config: CurateConfig, run: UUID):
-        super().__init__(MINUTE * config.approval.minutes, self._resume)
+        super().__init__(MINUTE * config.approval.minutes, copy_context().run, (self._resume,))
         self.daemon = True
         self.answered = False
         decision = "approve" if config.approval.on_timeout == "go on" else "reject"
@@ -165,7 +166,8 @@ class _Silence(threading.Timer):
         while not self.finished.is_set():  # until it is, nobody else has answered
             self.answered = True
             try:
-                return resume_flow_run(self._run, run_input=self._answer)
+                resume_flow_run(self._run, run_input=self._answer)
+                break
             except NotPausedError:
                 self.answered = False
                 self.finished.wait(POLL_SECONDS)
