@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-from prefect import flow
-
 from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
@@ -14,10 +12,11 @@ from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
 from tasks import curation, embedding
+from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 from tasks.sub_runs import Workers
-from tasks.ui import show_comparison
+from tasks.ui import show_comparison, tag_run
 
 shorten_input_errors()
 
@@ -26,10 +25,17 @@ shorten_input_errors()
 def compare(config: CompareConfig) -> RunResult:
     """Chooses by every method at every budget, trains on each choice with every seed, and compares with chance.
 
-    Each training has two uniform controls: one of as many tokens in as many optimiser steps, one of as many
-    sentences. What the store already holds is not done again. The page, tables and data go to the config's output.
+    - **To start a run** fill in `Corpus > Path`, and choose `Methods`, `Budgets` and `Repeats`.
+    - **Each training has two uniform controls:** one of as many tokens in as many optimiser steps, one of as many
+      sentences.
+    - **What comes out** goes to `Output`: the page, its tables and its data. The run's artifacts show the same.
+    - **Nothing is computed twice:** what the store already holds is found there.
+
+    What each setting does: `README.md`. How it works: `docs/design.md`. Schedules, alarms, recovery:
+    `docs/operations.md`.
     """
     with guarded_run():
+        tag_run(config.name, *(method.name for method in config.methods))
         curation.check_models(config)
         workers = embedding.find_workers(config)
         with recorded_run(open_store(config.store), f"compare-{config.name}") as run:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import State
+from prefect.states import Cancelled
 
 from fishersft.config import CurateConfig
 from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
+from fishersft.reporting.proposal import Proposal
 from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
@@ -13,11 +15,13 @@ from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
 from tasks import curation as tasks
 from tasks import embedding
+from tasks.approval import NotApproved, approved, check_approval
+from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 from tasks.notices import tell_if_not_better
 from tasks.sub_runs import Workers
-from tasks.ui import show_run
+from tasks.ui import show_run, tag_run
 
 shorten_input_errors()
 
@@ -27,19 +31,30 @@ shorten_input_errors()
     task_runner=embedding.task_runner(),
     flow_run_name="curate-{config.name}-{config.selection.budget}-{config.selection.budget_unit}",
 )
-def curate(config: CurateConfig) -> RunResult:
+def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
     """Chooses the part of a corpus that tells a model most, fine-tunes on it, and measures what that was worth.
 
-    Every step that the store already holds is found there and not computed again. The curated dataset, the
-    fine-tuned model and the report go to the config's output.
+    - **To start a run** fill in `Corpus > Path`; everything else has a default.
+    - **What comes out** goes to `Output`: the curated dataset, the fine-tuned model and the report. The run's
+      artifacts show the summary, tables and figures.
+    - **Nothing is computed twice:** what the store already holds is found there.
+    - **Approval**, if wanted, pauses the run before it trains, until somebody resumes it.
+
+    What each setting does: `README.md`. How it works: `docs/design.md`. Schedules, alarms, recovery:
+    `docs/operations.md`.
     """
     with guarded_run():
+        tag_run(config.name, config.selection.criterion)
+        check_approval(config)
         tasks.check_models(config)
         workers = embedding.find_workers(config)
         store, name = open_store(config.store), f"curate-{config.name}"
         previous = last_finished(store, name)
-        with recorded_run(store, name) as run:
-            return _curate(begin_selection(config, previous, run), workers, run, previous)
+        try:
+            with recorded_run(store, name) as run:
+                return _curate(begin_selection(config, previous, run), workers, run, previous)
+        except NotApproved as rejected:
+            return Cancelled(message=str(rejected), data=rejected)
 
 
 def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: RunRecord | None) -> RunResult:
@@ -53,7 +68,14 @@ def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: R
     target = [outcome.key for outcome in towards[1:]]
 
     method = method_of(config)
-    chosen = tasks.select_informative(config, corpus.key, embeddings, target, method)
+
+    def select(config: CurateConfig) -> Outcome:
+        return tasks.select_informative(config, corpus.key, embeddings, target, method)
+
+    def propose(config: CurateConfig, chosen: Outcome) -> Proposal:
+        return tasks.propose(config, corpus.key, embedded, chosen.key)
+
+    config, chosen = approved(config, select(config), propose, select)
     run.note(corpus=corpus.key, selection=chosen.key)
     tasks.publish_dataset(config, corpus.key, chosen.key)
     at_random = tasks.select_uniform(config, corpus.key, embeddings, tokens=chosen.facts["tokens"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
 from prefect.futures import wait
 
 from fishersft.config import CurateConfig
 from tasks import curation as tasks
 from tasks import embedding
+from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 

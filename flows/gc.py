@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from fishersft.config.fields import NoCredentials
 from fishersft.steps.collecting import Collected
+from tasks.checked import flow
 from tasks.collecting import remove_unneeded
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors

@@ -8,9 +8,21 @@ from fishersft.config import CurateConfig
 from fishersft.data.runs import RunRecord
 from fishersft.models.harness import check_tasks
 from fishersft.models.source import find_model
+from fishersft.reporting.proposal import Proposal
 from fishersft.reporting.summary import ThisRun
 from fishersft.steps import corpus as corpus_steps
-from fishersft.steps import embedding, evaluation, harness, held_out, models, publishing, reporting, selection, training
+from fishersft.steps import (
+    embedding,
+    evaluation,
+    harness,
+    held_out,
+    models,
+    proposal,
+    publishing,
+    reporting,
+    selection,
+    training,
+)
 from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
@@ -77,6 +89,12 @@ def select_informative(
     """Embeddings of all shards, and of the target's → the greedy selection."""
     progress = Progress(f"selecting by {method}", config.selection.budget_unit)
     return logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
+
+
+@step("estimate the training")
+def propose(config: CurateConfig, corpus: str, embedded: list[Outcome], chosen: str) -> Proposal:
+    """Selection → what would be trained on, and about what that costs."""
+    return proposal.propose(open_store(config.store), config, corpus, embedded, chosen)
 
 
 @step("select uniformly, {tokens} tokens")

@@ -8,8 +8,11 @@ from fishersft.errors import InputError
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and isinstance(record.exc_info[1], InputError):
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, InputError):
         record.exc_info = None
+        if str(error) not in record.getMessage():
+            record.msg, record.args = "%s: %s", (record.getMessage(), error)
     return True
 
 

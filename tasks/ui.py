@@ -1,19 +1,28 @@
-"""What a run leaves in Prefect's UI: a summary, losses, tables of steps and chosen examples, a link to the report."""
+"""What a run leaves in Prefect's UI: its tags, a summary, losses, tables, figures, warnings, where its report is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
 
 from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig
 from fishersft.data.locations import absolute_url
-from fishersft.reporting.comparison_page import comparison_markdown
+from fishersft.reporting import sheets
+from fishersft.reporting.comparison_page import comparison_markdown, differences
 from fishersft.reporting.comparison_sheets import versus
+from fishersft.reporting.figures import plots
+from fishersft.reporting.page import figures_markdown
+from fishersft.reporting.proposal import Proposal, proposal_markdown
 from fishersft.reporting.summary import ThisRun
-from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, store_rows, summary_markdown
+from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, summary_markdown
 from fishersft.reporting.text import markdown
 from fishersft.steps.comparing import load_comparison
 from fishersft.steps.outcome import RunResult, open_store
@@ -21,28 +30,52 @@ from fishersft.steps.publishing import output_folder
 from fishersft.steps.reporting import load_report
 
 
+def tag_run(*tags: str) -> None:
+    """Adds tags to the flow run, by which the UI finds runs of a kind."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.id)), tags=sorted({*flow_run.tags, *tags}))
+
+
+def show_proposal(config: CurateConfig, proposal: Proposal) -> None:
+    """Creates the artifacts of what a run would train on, for who has to approve it."""
+    prefix = f"curate-{config.name}"
+    told = proposal_markdown(proposal)
+    create_markdown_artifact(told, key=f"{prefix}-proposal", description="What would be trained on, and its cost")
+    shown = f"The first {len(proposal.rows):,} of {len(proposal.ids):,} chosen examples, with their ids"
+    create_table_artifact(chosen_rows(proposal.rows), key=f"{prefix}-proposed", description=shown)
+
+
 def show_comparison(config: CompareConfig, result: RunResult) -> None:
     """Creates the artifacts of a finished comparison in the UI."""
     comparison = load_comparison(open_store(config.store), result.report)
     prefix = f"compare-{config.name}"
+    place = _place("The whole comparison", f"{output_folder(config, 'comparison')}/index.html")
     told = markdown(comparison.headline)
-    create_markdown_artifact(comparison_markdown(comparison), key=f"{prefix}-summary", description=told)
+    create_markdown_artifact(comparison_markdown(comparison) + place, key=f"{prefix}-summary", description=told)
     for basis, key in (("tokens and steps", "equal-tokens"), ("sentences", "equal-sentences")):
-        sheet = versus(comparison, basis)  # type: ignore[arg-type]
-        create_table_artifact(sheet_rows(sheet), key=f"{prefix}-{key}", description=sheet.title)
-    url = absolute_url(f"{output_folder(config, 'comparison')}/index.html")
-    create_link_artifact(url, link_text="Comparison", key=f"{prefix}-page", description="The whole comparison")
+        _table(versus(comparison, basis), f"{prefix}-{key}")  # type: ignore[arg-type]
+    figure = figures_markdown([(differences(comparison), "A bar that crosses the line shows no difference.")])
+    create_markdown_artifact(figure, key=f"{prefix}-figure", description="Differences from a uniform choice")
+    create_markdown_artifact(place, key=f"{prefix}-page", description="Where the whole comparison is")
+    _tell(comparison.headline, comparison.warnings)
 
 
 def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None:
     """Creates the artifacts of a finished run in the UI."""
     report = load_report(open_store(config.store), result.report).model_copy(update={"this_run": this_run})
     prefix = f"curate-{config.name}"
-    create_markdown_artifact(summary_markdown(report), key=f"{prefix}-summary", description=markdown(report.headline))
-    create_table_artifact(chosen_rows(report), key=f"{prefix}-chosen", description="The first chosen examples")
-    create_table_artifact(store_rows(report), key=f"{prefix}-store", description="Found in the store, or made")
-    url = absolute_url(f"{output_folder(config, 'report')}/index.html")
-    create_link_artifact(url, link_text="Report", key=f"{prefix}-report", description="The whole report")
+    place = _place("The whole report", f"{output_folder(config, 'report')}/index.html")
+    told = markdown(report.headline)
+    create_markdown_artifact(summary_markdown(report) + place, key=f"{prefix}-summary", description=told)
+    chosen = f"The first {len(report.chosen):,} chosen examples, with the ids that selection.exclude takes"
+    create_table_artifact(chosen_rows(report.chosen), key=f"{prefix}-chosen", description=chosen)
+    _table(sheets.store_use(report), f"{prefix}-store")
+    _table(sheets.comparisons(report), f"{prefix}-likelihood")
+    _table(sheets.win_rates(report), f"{prefix}-win-rates")
+    figures = figures_markdown([(plot.draw(report), plot.reading) for plot in plots(report)])
+    create_markdown_artifact(figures, key=f"{prefix}-figures", description="The report's figures")
+    create_markdown_artifact(place, key=f"{prefix}-report", description="Where the whole report is")
+    _tell(report.headline, report.warnings)
 
 
 def show_losses(config: CurateConfig, method: str, facts: dict[str, Any]) -> None:
@@ -53,3 +86,20 @@ def show_losses(config: CurateConfig, method: str, facts: dict[str, Any]) -> Non
         key=f"curate-{config.name}-losses-{re.sub('[^a-z0-9]+', '-', method.lower())}",
         description=f"Losses of fine-tuning on {markdown(method)}",
     )
+
+
+def _table(sheet: sheets.Sheet, key: str) -> None:
+    create_table_artifact(sheet_rows(sheet), key=key, description=sheet.title)
+
+
+def _place(what: str, path: str) -> str:
+    """Where a page is, as Markdown: in words, as browsers follow no link from a web page to a file or a bucket."""
+    return f"{what}: `{absolute_url(path).removeprefix('file://')}`\n"
+
+
+def _tell(headline: str, warnings: Sequence[str]) -> None:
+    """What came of a run, in its log."""
+    logger = get_run_logger()
+    logger.info("%s", headline)
+    for warning in warnings:
+        logger.warning("%s", warning)

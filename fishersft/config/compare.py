@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
-from fishersft.config.fields import Section, described
+from fishersft.config.fields import Section, described, name_choices
 
 Method = Literal[
     "information",
@@ -62,39 +62,47 @@ def _spelt_out(method: Any) -> Any:
     return {"method": method} if method in get_args(Method) else method
 
 
+def _without_approval(schema: dict[str, Any]) -> None:
+    """The run form of a comparison, which asks nobody."""
+    name_choices(schema)
+    del schema["properties"]["approval"]
+
+
 class CompareConfig(CurateConfig):
     """Methods against a uniform choice, at equal sentences and at equal tokens and steps, over budgets and seeds."""
 
+    model_config = ConfigDict(json_schema_extra=_without_approval)
+
     methods: list[Annotated[MethodConfig, BeforeValidator(_spelt_out)]] = described(
         [{"method": "information"}],
-        11,
+        31,
         "Methods",
         "What is compared with a uniform choice; the uniform choice itself is always there.",
         min_length=1,
     )
     budgets: list[Annotated[int, Field(ge=1)]] = described(
         [2000, 4000],
-        12,
+        32,
         "Budgets",
         "How much each method chooses, in what selection.budget_unit counts; selection.budget has no meaning here.",
         min_length=1,
     )
     repeats: int = described(
         3,
-        13,
+        33,
         "Repeats",
         "Trainings of each choice, and uniform draws, with seeds from `seed` on. Under 3 says little of their luck.",
         ge=1,
     )
     target: CorpusConfig | None = described(
         None,
-        14,
+        34,
         "Target",
         "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. Empty: the "
         "pool itself.",
     )
     price_per_hour: float | None = described(
-        None, 15, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
+        None, 35, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
     )
 
     @model_validator(mode="after")
@@ -107,9 +115,15 @@ class CompareConfig(CurateConfig):
             ("uniform" in names, "no method may be called uniform: that is what all are compared with"),
             (len(set(self.budgets)) < len(self.budgets), "budgets names one twice; name each once"),
             (
-                chosen.criterion != "information" or chosen.target is not None or chosen.extends is not None,
-                "selection.criterion, selection.target and selection.extends have no meaning in a comparison; name the "
-                "criteria in `methods` and the target in `target`",
+                chosen.criterion != "information"
+                or chosen.target is not None
+                or bool(chosen.extends or chosen.exclude),
+                "selection.criterion, target, extends and exclude have no meaning in a comparison; name the criteria "
+                "in `methods` and the target in `target`",
+            ),
+            (
+                self.approval.wanted,
+                "approval.wanted is for a curation run; a comparison asks nobody, so leave it out",
             ),
             (
                 bool(chosen.quotas) or chosen.stop_below > 0,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import model_validator
 
+from fishersft.config.approval import ApprovalConfig
 from fishersft.config.corpus import CorpusConfig
 from fishersft.config.evaluation import EvaluationConfig
 from fishersft.config.fields import NoCredentials, Section, described
@@ -18,6 +19,8 @@ from fishersft.config.selection import SelectionConfig
 class CurateConfig(Section):
     """One curation run: choose the most informative part of a corpus and measure what it is worth."""
 
+    # Positions are ten apart, so that a comparison's own settings come where they belong in its run form.
+
     name: str = described(
         "curation",
         0,
@@ -25,24 +28,27 @@ class CurateConfig(Section):
         "Names the run: lower-case letters, digits and dashes.",
         pattern=r"^[a-z0-9][a-z0-9-]*$",
     )
-    corpus: CorpusConfig = described(..., 1, "Corpus", "The pool to choose from.")
-    model: ModelConfig = described(ModelConfig(), 2, "Model", "The model to choose for.")
-    selection: SelectionConfig = described(SelectionConfig(), 3, "Selection", "The budget and the criterion.")
-    embedding: EmbeddingConfig = described(EmbeddingConfig(), 4, "Embedding", "Shards and batches.")
-    finetune: FinetuneConfig = described(FinetuneConfig(), 5, "Fine-tuning", "Training on what was chosen.")
-    evaluation: EvaluationConfig = described(EvaluationConfig(), 6, "Evaluation", "How the outcome is measured.")
     store: Annotated[str, NoCredentials] = described(
-        "store", 7, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1
+        "store", 10, "Store", "Where artifacts are cached: a folder or an s3:// URL.", min_length=1
     )
     output: Annotated[str, NoCredentials] = described(
         "output",
-        8,
+        20,
         "Output",
         "Where the curated dataset, the model and the report go: a folder or s3:// URL.",
         min_length=1,
     )
-    device: str | None = described(None, 9, "Device", "cpu, cuda or cuda:N; empty: a GPU if there is one.")
-    seed: int = described(0, 10, "Seed", "Of sampling, the held-out split, training and generating.", ge=0)
+    corpus: CorpusConfig = described(..., 30, "Corpus", "The pool to choose from.")
+    model: ModelConfig = described(ModelConfig(), 40, "Model", "The model to choose for.")
+    selection: SelectionConfig = described(SelectionConfig(), 50, "Selection", "The budget and the criterion.")
+    approval: ApprovalConfig = described(
+        ApprovalConfig(), 60, "Approval", "Of a curation run: whether somebody looks at the choice before training."
+    )
+    finetune: FinetuneConfig = described(FinetuneConfig(), 70, "Fine-tuning", "Training on what was chosen.")
+    evaluation: EvaluationConfig = described(EvaluationConfig(), 80, "Evaluation", "How the outcome is measured.")
+    embedding: EmbeddingConfig = described(EmbeddingConfig(), 90, "Embedding", "Shards and batches.")
+    device: str | None = described(None, 100, "Device", "cpu, cuda or cuda:N; empty: a GPU if there is one.")
+    seed: int = described(0, 110, "Seed", "Of sampling, the held-out split, training and generating.", ge=0)
 
     @model_validator(mode="after")
     def _workers_find_the_store(self) -> CurateConfig:

@@ -34,7 +34,29 @@ def described(default: Any, position: int, title: str, description: str, **const
     )
 
 
+_KINDS = {"null": "empty", "string": "text", "integer": "number", "number": "number", "array": "several"}
+
+
+def name_choices(schema: dict[str, Any]) -> None:
+    """Names the kinds of value that a field can have: the run form shows them as tabs, else as "str" and "None"."""
+    for field in schema["properties"].values():
+        for kind in field.get("anyOf", ()):
+            if "type" in kind:
+                kind["title"] = "choice" if "enum" in kind else _KINDS[kind["type"]]
+
+
+def _section_title(section: type) -> str:
+    return section.__name__.removesuffix("Config").lower()
+
+
 class Section(BaseModel):
     """A section of the configuration: unknown settings are errors, and no error repeats a value."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        protected_namespaces=(),
+        model_title_generator=_section_title,
+        json_schema_extra=name_choices,
+    )

@@ -57,8 +57,13 @@ def checked_config(values: dict[str, Any], place: str, kind: type[Settings]) -> 
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(item)}" for item in error.errors())
-        raise InputError(f"{place}: {error.error_count()} settings are wrong\n{faults}") from error
+        lines = "\n".join(f"  {fault}" for fault in faults(error))
+        raise InputError(f"{place}: {error.error_count()} settings are wrong\n{lines}") from error
+
+
+def faults(error: ValidationError) -> list[str]:
+    """What is wrong with some settings, a line each: "selection.budget: Input should be greater than 0 (found 0)"."""
+    return [_fault(item) for item in error.errors()]
 
 
 def commented_defaults(kind: type[CurateConfig] = CurateConfig) -> str:
@@ -91,7 +96,7 @@ def _fault(item: ErrorDetails) -> str:
     if item["type"] == "extra_forbidden":
         return f"{name}: no such setting; `fishersft config` lists them"
     if item["type"] == "value_error":  # its message says what was found
-        return f"{name}: {item['msg']}"
+        return f"{name}: {item['msg'].removeprefix('Value error, ')}"
     found = item["input"]
     shown = repr(found) if isinstance(found, int | float) else display_name(str(found))[:80]
     return f"{name}: {item['msg']} (found {shown})"

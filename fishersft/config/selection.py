@@ -64,8 +64,8 @@ class SelectionConfig(Section):
         {},
         9,
         "Quotas",
-        "At most how many sentences of a value of that column, such as {news: 100, forum: 50}; values are compared as "
-        "text, and those not named are not limited.",
+        'At most how many sentences of a value of that column, such as {"news": 100, "forum": 50}; values are compared '
+        "as text, and those not named are not limited.",
     )
     extends: str | None = described(
         None,
@@ -76,21 +76,28 @@ class SelectionConfig(Section):
         "of this name, if there is one.",
         pattern="^([0-9a-f]{64}|previous)$",
     )
+    exclude: list[Annotated[str, Field(pattern="^[0-9a-f]{12}([0-9a-f]{52})?$")]] = described(
+        [],
+        11,
+        "Exclude",
+        "Examples that are never chosen, by the ids that tables of chosen examples show. They stay in the corpus; the "
+        "uniform choice leaves them out too.",
+    )
     certificate: Literal["prefix", "frank-wolfe"] = described(
         "prefix",
-        11,
+        12,
         "Proof",
         "How near to the best possible is proven: prefix, at no cost; frank-wolfe, tighter, after the selection.",
     )
     certificate_seconds: float = described(
-        60.0, 12, "Seconds for the proof", "At most this long for frank-wolfe.", gt=0, allow_inf_nan=False
+        60.0, 13, "Seconds for the proof", "At most this long for frank-wolfe.", gt=0, allow_inf_nan=False
     )
     algorithm: Literal["lazy", "paper", "naive"] = described(
-        "lazy", 13, "Algorithm", "All give the same picks (with v-optimal lazy may not); naive and paper are slow."
+        "lazy", 14, "Algorithm", "All give the same picks (with v-optimal lazy may not); naive and paper are slow."
     )
     memory: str = described(
         "768M",
-        14,
+        15,
         "Most memory",
         "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
         "bytes, or a number with K, M, G or T behind it.",

@@ -11,6 +11,8 @@ from fishersft.config import CorpusConfig
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
+ID_DIGITS = 12
+
 
 @dataclass(frozen=True)
 class _Canonical:
@@ -24,6 +26,11 @@ class _Canonical:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
         return hashlib.sha256(self.canonical().encode("utf-8")).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """The digest's first 12 digits: what people are shown, and what `selection.exclude` takes."""
+        return self.digest[:ID_DIGITS]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from fishersft.reporting import sheets
 from fishersft.reporting.figures import NEUTRAL, method_colors, plots, svg
@@ -47,6 +49,11 @@ def page_environment() -> Environment:
 def image_source(drawing: bytes) -> str:
     """An SVG file as the source of an image: inlined, the ids inside two drawings would meet in one page."""
     return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")
+
+
+def figures_markdown(figures: Sequence[tuple[Figure, str]]) -> str:
+    """Figures, each with a line on how to read it, as Markdown that holds them: who shows it can reach no file."""
+    return "\n\n".join(f"![]({image_source(svg(figure))})\n\n{reading}" for figure, reading in figures) + "\n"
 
 
 def _figures(report: RunReport) -> list[dict[str, str]]:

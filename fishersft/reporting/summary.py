@@ -67,9 +67,13 @@ class SelectionFacts(Facts):
 
 
 class ChosenRow(Facts):
-    """A chosen example, as shown to people; `text` is hostile input and may be cut."""
+    """A chosen example, as shown to people; `text` is hostile input and may be cut.
+
+    `id` is what `selection.exclude` takes; empty in reports of before there were ids.
+    """
 
     rank: int
+    id: str = ""
     gain: float
     tokens: int
     source: str

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fishersft.reporting import sheets
-from fishersft.reporting.summary import RunReport
+from fishersft.reporting.summary import ChosenRow, RunReport
 from fishersft.reporting.text import count, markdown, number, one_line
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -64,24 +64,20 @@ def summary_markdown(report: RunReport) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def chosen_rows(report: RunReport) -> list[dict[str, Any]]:
+def chosen_rows(chosen: Sequence[ChosenRow]) -> list[dict[str, Any]]:
     """What was chosen, a dict a sentence, for a Prefect table artifact."""
     return [
         {
             "rank": row.rank,
+            "id": row.id,
             "gain (nats)": round(row.gain, 4),
             "tokens": row.tokens,
+            "text": one_line(row.text),
             "source": one_line(row.source),
             "row": row.row,
-            "text": one_line(row.text),
         }
-        for row in report.chosen
+        for row in chosen
     ]
-
-
-def store_rows(report: RunReport) -> list[dict[str, Any]]:
-    """What the run found in the store and what it made, a dict a kind, for a Prefect table artifact."""
-    return sheet_rows(sheets.store_use(report))
 
 
 def sheet_rows(sheet: sheets.Sheet) -> list[dict[str, Any]]:

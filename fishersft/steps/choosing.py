@@ -157,6 +157,8 @@ def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[
         words["Extends"] = f"selection {settings.extends[:12]}"
         if facts["removed_since"]:
             words["Extends"] += f", without {facts['removed_since']:,} picks removed from the corpus since"
+    if settings.exclude:
+        words["Never chosen"] = f"{len(settings.exclude):,} excluded examples"
     if "embedded_in" in facts:
         words["Embeddings"] = embeddings_in_words(facts)
     if settings.project_to is not None:

@@ -1,14 +1,15 @@
-"""What a selection has to heed beside its budget: quotas by a column, and an earlier selection that it extends."""
+"""What a selection has to heed beside its budget: quotas, an earlier selection that it extends, and exclusions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from fishersft.config import CurateConfig
+from fishersft.data.examples import ID_DIGITS
 from fishersft.data.manifest import Manifest
 from fishersft.data.runs import Run, RunRecord
 from fishersft.data.store import Store
@@ -24,13 +25,37 @@ class Earlier:
 
     Attributes:
         blocks: of their picks that are still in the corpus, held out now or not; None where there are none.
-        indices: (n,), int64; where their examples are in the pool now, in the order of the pool.
+        indices: (n,), int64; the places in the pool that are not to be chosen, in order: where their examples are
+            now, and those that `selection.exclude` names.
         removed: how many of their picks are no longer in the corpus, and so do not count.
     """
 
     blocks: TokenBlocks | None
     indices: np.ndarray
     removed: int
+
+
+def conditions(store: Store, config: CurateConfig, index: CorpusIndex, embeddings: Sequence[str]) -> Earlier:
+    """What earlier selections chose, as `earlier_selections` has it, and what else is not to be chosen.
+
+    Raises:
+        InputError: as `earlier_selections`; an id is that of no example of the pool; or they leave none.
+    """
+    earlier = earlier_selections(store, config, index, embeddings)
+    if not config.selection.exclude:
+        return earlier
+    pool = {digest[:ID_DIGITS]: place for place, digest in enumerate(_digests(store, config, index.shards))}
+    wanted = [name[:ID_DIGITS] for name in config.selection.exclude]
+    if unknown := [name for name in wanted if name not in pool]:
+        raise InputError(
+            f"selection.exclude: no example of the pool has the id {', '.join(unknown)}; ids are in the tables of "
+            "chosen examples, and a changed text has another"
+        )
+    excluded = np.array([pool[name] for name in wanted], dtype=np.int64)
+    together = np.union1d(earlier.indices, excluded)
+    if len(together) == len(pool):
+        raise InputError("selection.exclude leaves no example of the pool; take some out")
+    return replace(earlier, indices=together)
 
 
 def earlier_selections(store: Store, config: CurateConfig, index: CorpusIndex, embeddings: Sequence[str]) -> Earlier:

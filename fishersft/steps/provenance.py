@@ -12,8 +12,8 @@ _LIBRARIES = ("fishersft", "torch", "transformers", "trl", "peft", "datasets", "
 
 
 def shown_config(config: CurateConfig) -> dict[str, object]:
-    """The settings, without credentials that a URL may carry."""
-    shown = config.model_dump(mode="json")
+    """The settings, without credentials that a URL may carry, and without approval, which changes no figure."""
+    shown = config.model_dump(mode="json", exclude={"approval"})
     shown["store"] = display_name(config.store)
     shown["output"] = display_name(config.output)
     shown["corpus"]["path"] = _shown_paths(config.corpus)

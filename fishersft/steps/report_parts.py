@@ -101,14 +101,17 @@ def selection_facts(
     )
 
 
-def chosen(index: CorpusIndex, picks: SavedSelection, examples: Sequence[Example]) -> list[ChosenRow]:
-    """The first picks with their texts and where these came from."""
+def chosen(
+    index: CorpusIndex, picks: SavedSelection, examples: Sequence[Example], most: int = _SHOWN_ROWS
+) -> list[ChosenRow]:
+    """The first picks, at most so many, with their texts and where these came from."""
     rows = []
-    for place, example in enumerate(examples[:_SHOWN_ROWS]):
+    for place, example in enumerate(examples[:most]):
         source, number = index.source_of(picks.shards[place], picks.rows[place])
         rows.append(
             ChosenRow(
                 rank=place + 1,
+                id=example.id,
                 gain=picks.gains[place],
                 tokens=picks.tokens[place],
                 source=source,

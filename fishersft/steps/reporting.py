@@ -47,7 +47,7 @@ from fishersft.steps.report_parts import (
     training_facts,
 )
 
-REPORT_VERSION = 4
+REPORT_VERSION = 5
 
 
 def method_of(config: CurateConfig) -> str:

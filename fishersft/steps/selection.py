@@ -14,13 +14,14 @@ import torch
 from fishersft import baselines
 from fishersft.config import CurateConfig, SelectionConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of, read_spectrum
+from fishersft.data.examples import ID_DIGITS
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.numerics import Blocks, Selection, TokenBlocks, information_gains_along
 from fishersft.numerics.prior import absolute_regularization, start_factor
 from fishersft.numerics.spectra import first_gains
 from fishersft.steps.choosing import choose, projection_facts, selection_facts, stored_pool, variance_facts
-from fishersft.steps.conditions import Earlier, earlier_selections, quota_groups
+from fishersft.steps.conditions import Earlier, conditions, quota_groups
 from fishersft.steps.corpus import load_index
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.picks import shard_blocks
@@ -89,7 +90,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     """A seeded uniform selection of about `tokens` loss tokens, with its gains: an artifact of kind "selection".
 
     The gains are by the config's regularization and weights, so that they compare with those of the informative
-    selection; what an earlier selection chose is left out of both. Quotas do not bind it.
+    selection; what an earlier selection chose, or is excluded, is left out of both. Quotas do not bind it.
     """
     settings = config.selection
 
@@ -111,13 +112,20 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
         params["regularization_unit"] = settings.regularization_unit
     if settings.extends is not None:
         params["extends"] = settings.extends
+    params |= _excluded(settings)
     return save_selection(store, config, corpus, embeddings, UNIFORM_VERSION, params, {}, pick)
 
 
 def _params(settings: SelectionConfig) -> dict[str, Any]:
     """What changes the picks or what is proven of them; the target is told by its embeddings."""
-    aside = {"target", "memory"} | (set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"})
-    return settings.model_dump(exclude=aside)
+    aside = {"target", "memory", "exclude"}
+    aside |= set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"}
+    return {**settings.model_dump(exclude=aside), **_excluded(settings)}
+
+
+def _excluded(settings: SelectionConfig) -> dict[str, Any]:
+    """The ids that are never chosen, in one form; nothing where there are none, so that those keep their key."""
+    return {"exclude": sorted({name[:ID_DIGITS] for name in settings.exclude})} if settings.exclude else {}
 
 
 def gains_of(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
@@ -136,7 +144,7 @@ def _why_empty(settings: SelectionConfig, selection: Selection, blocks: Blocks, 
             f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
             f"({shortest}); raise it"
         )
-    return "nothing may be chosen: selection.quotas or selection.extends leave no sentence with a token; loosen them"
+    return "nothing may be chosen: selection.quotas, extends or exclude leave no sentence with a token; loosen them"
 
 
 def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) -> Blocks:
@@ -186,7 +194,7 @@ def save_selection(
 
     def write(draft: Draft) -> None:
         blocks = _pool(store, embeddings, config.selection)
-        earlier = earlier_selections(store, config, index, embeddings)
+        earlier = conditions(store, config, index, embeddings)
         columns, facts = pick(blocks, earlier, draft.checkpoint)
         if config.selection.extends is not None:
             facts["removed_since"] = earlier.removed

@@ -33,7 +33,7 @@ def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Brow
     expect(page.get_by_text("embeddings").first).to_be_visible(timeout=30_000)
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}?tab=TaskRuns")
     expect(page.get_by_text("select by information gain").first).to_be_visible(timeout=30_000)
-    for key, shown in (("summary", "Key numbers"), ("chosen", "gain (nats)"), ("report", "Report")):
+    for key, shown in (("summary", "Key numbers"), ("chosen", "gain (nats)"), ("report", "Where the whole report is")):
         of_key = {"artifacts": {"key": {"any_": [f"curate-shakespeare-{key}"]}}}
         artifact = httpx.post(f"{url}/api/artifacts/filter", json=of_key).json()[0]
         page.goto(f"{url}/v2/artifacts/artifact/{artifact['id']}")

@@ -52,11 +52,20 @@ def test_a_method_is_its_name_or_its_settings() -> None:
             {"methods": [{"method": "sentence-design", "regularization_unit": "mean token energy"}]},
             "no meaning for sentence-design",
         ),
+        ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         comparison(**changes)
+
+
+def test_the_run_form_has_what_is_compared_after_the_corpus_and_no_approval() -> None:
+    fields = CompareConfig.model_json_schema()["properties"]
+    places = {name: field["position"] for name, field in fields.items()}
+    assert "approval" not in fields
+    own = [places[name] for name in ("corpus", "methods", "budgets", "repeats", "target", "price_per_hour", "model")]
+    assert own == sorted(own)
 
 
 def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> None:

@@ -175,8 +175,17 @@ def test_every_field_has_a_title_a_description_and_a_place_in_the_run_form() -> 
     schema = CurateConfig.model_json_schema()
     for section in [schema, *schema["$defs"].values()]:
         positions = [field["position"] for field in section["properties"].values()]
-        assert positions == list(range(len(positions)))
+        assert positions == sorted(set(positions))
         assert all(field.get("title") and field.get("description") for field in section["properties"].values())
+
+
+def test_the_run_form_names_the_kinds_of_value_that_a_field_can_have() -> None:
+    schema = CurateConfig.model_json_schema()
+    corpus, embedding = (schema["$defs"][name]["properties"] for name in ("CorpusConfig", "EmbeddingConfig"))
+    assert [kind["title"] for kind in corpus["path"]["anyOf"]] == ["text", "several"]
+    assert [kind["title"] for kind in corpus["max_rows"]["anyOf"]] == ["number", "empty"]
+    assert [kind["title"] for kind in embedding["storage"]["anyOf"]] == ["choice", "empty"]
+    assert schema["$defs"]["CorpusConfig"]["title"] == "corpus"
 
 
 def test_the_example_configs_are_valid() -> None:

@@ -25,7 +25,7 @@ from fishersft.reporting.tables import (
     chosen_rows,
     curve,
     losses_markdown,
-    store_rows,
+    sheet_rows,
     summary_markdown,
     summary_table,
 )
@@ -224,7 +224,7 @@ def test_escaped_markdown_renders_as_the_text_itself(hostile: str) -> None:
 
 
 def test_the_chosen_rows_suit_a_table_artifact(report: RunReport, hostile_report: RunReport) -> None:
-    rows = chosen_rows(report)
+    rows = chosen_rows(report.chosen)
     assert len(rows) == 40
     assert rows[0] == {
         "rank": 1,
@@ -232,9 +232,10 @@ def test_the_chosen_rows_suit_a_table_artifact(report: RunReport, hostile_report
         "tokens": report.chosen[0].tokens,
         "source": "macbeth.md",
         "row": 17,
+        "id": "",
         "text": " ".join(report.chosen[0].text.split()),
     }
-    assert "\x00" not in chosen_rows(hostile_report)[0]["text"]
+    assert "\x00" not in chosen_rows(hostile_report.chosen)[0]["text"]
 
 
 def test_numbers_that_are_missing_or_not_finite_are_said() -> None:
@@ -282,7 +283,7 @@ def test_what_a_run_found_and_what_is_new_is_on_its_page_and_in_its_summary(
     for shown in (render_html(report), summary_markdown(report)):
         assert "Since the last run, of 2026-11-21T03:00" in shown
         assert "9,899" in shown and "292,930" in shown and "97.5" in shown
-    assert store_rows(report)[0] == {
+    assert sheet_rows(store_use(report))[0] == {
         "Kind": "embeddings", "Found": "39", "Made": "1", "Seconds to make": "2.5", "Seconds saved": "97.5"
     }  # fmt: skip
     first = make_report(this_run=ThisRun(uses=uses, growth=None))

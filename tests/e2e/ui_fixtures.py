@@ -1,0 +1,145 @@
+"""A server with `curate/manual` and `compare/weekly` on a process pool, a worker, and Chromium before its UI."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from playwright.sync_api import Page, expect, sync_playwright
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.integration.conftest import PrefectServer, chromium, prefect_server  # noqa: F401  fixtures
+from tests.integration.test_fan_out import kill, prefect, until
+from tests.integration.test_pages_in_browser import ARGUMENTS
+
+ROOT = Path(__file__).parents[2]
+POOL = "fishersft"
+PATIENCE = 60_000  # milliseconds that a page may take
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A server with a worker, and what is on it; `corpus` is a file of 60 verses, `settings` the form's defaults."""
+
+    server: PrefectServer
+    corpus: Path
+    settings: dict[str, Any]
+
+    def api(self, path: str, **body: Any) -> Any:
+        """What the server answers to a request; a filter where there is a body."""
+        url = f"{self.server.url}/api/{path}"
+        answer = httpx.post(url, json=body, timeout=60) if body else httpx.get(url, timeout=60)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def start(self, **changes: Any) -> str:
+        """Starts a run of curate/manual as the API does; its id."""
+        deployment = self.api("deployments/name/curate/manual")["id"]
+        config = {**self.settings, "corpus": {**self.settings["corpus"], "path": str(self.corpus)}, **changes}
+        return self.api(f"deployments/{deployment}/create_flow_run", parameters={"config": config})["id"]
+
+    def wait(self, run: str, *states: str, seconds: float = 240) -> dict[str, Any]:
+        """The run, once it is in one of these states."""
+        until(lambda: self.api(f"flow_runs/{run}")["state_name"] in states, f"{run} is {states}", seconds)
+        return self.api(f"flow_runs/{run}")
+
+    def artifact(self, key: str) -> dict[str, Any]:
+        """The last artifact of that key."""
+        return self.api("artifacts/filter", artifacts={"key": {"any_": [key]}}, sort="CREATED_DESC")[0]
+
+    def log(self, run: str) -> str:
+        """What the run logged, a line each."""
+        lines = self.api("logs/filter", logs={"flow_run_id": {"any_": [run]}})
+        return "\n".join(line["message"] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def ui(
+    prefect_server: PrefectServer,  # noqa: F811
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Ui]:
+    """The server with its deployments and a worker; their defaults are a tiny model's."""
+    folder = tmp_path_factory.mktemp("worker")
+    _tiny_model(folder / "tiny-llama", tokenizer)
+    lines = (f"{n} verses of my {'heart ' * (n % 7)}and {n * n} more\n" for n in range(60))
+    (folder / "verses.txt").write_text("".join(lines))
+    settings = {
+        "name": "verses",
+        "store": str(folder / "store"),
+        "output": str(folder / "output"),
+        "corpus": {"held_out_fraction": 0.25},
+        "model": {"path": str(folder / "tiny-llama"), "max_tokens": 32},
+        "embedding": {"shard_rows": 30},
+        "finetune": {"epochs": 1, "batch_tokens": 64},
+        "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"calibration_pairs": 4}},
+    }
+    added = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    server = PrefectServer(prefect_server.url, {**prefect_server.environment, **added})
+    pool = {"name": POOL, "type": "process"}
+    assert httpx.post(f"{server.url}/api/work_pools/", json=pool).is_success
+    prefect_file = folder / "prefect.yaml"
+    prefect_file.write_text(_prefect_file(settings))
+    prefect(server, "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file))
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "worker"]
+    with (folder / "worker.log").open("w") as log:
+        worker = subprocess.Popen(command, cwd=folder, env=server.environment, stdout=log, stderr=subprocess.STDOUT)
+    yield Ui(server, folder / "verses.txt", settings)
+    kill(worker.pid)
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str) -> Iterator[Page]:  # noqa: F811
+    """A page of headless Chromium, large enough for a whole form."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1300, "height": 1100})
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        # The graph of a run's page is drawn without a GPU here, which takes all of the processor.
+        page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+        yield page
+        browser.close()
+
+
+def _prefect_file(settings: dict[str, Any]) -> str:
+    """The deployments; JSON is YAML."""
+    deployments = [
+        {
+            "name": name,
+            "entrypoint": f"flows/{flow}.py:{flow}",
+            "work_pool": {"name": POOL},
+            "parameters": {"config": config},
+        }
+        for flow, name, config in (("curate", "manual", settings), ("compare", "weekly", {}))
+    ]
+    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
+    return json.dumps({"name": "fishersft", "pull": pull, "deployments": deployments})
+
+
+def _tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """A random model of one layer, whose context is long enough for a judge's question."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
