@@ -142,6 +142,7 @@ def test_a_run_cancelled_in_training_is_gone_soon_and_a_retry_goes_on_where_it_w
     assert before.items() <= publications(config.store).items(), "what was finished is not made again"
 
 
+@pytest.mark.faults
 def test_a_cancelled_run_takes_the_sub_runs_that_embed_for_it_with_it(
     server: Server, config: CurateConfig, tmp_path: Path
 ) -> None:
@@ -161,6 +162,7 @@ def sub_runs(server: Server) -> list[str]:
     return [run["state_name"] for run in server.post("flow_runs/filter", flows={"name": {"any_": ["embed-shards"]}})]
 
 
+@pytest.mark.faults
 def test_a_run_outlives_a_server_that_is_restarted_after_some_seconds(
     server: Server, config: CurateConfig, tmp_path: Path
 ) -> None:
