@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
-from fishersft.errors import InputError
-from fishersft.reporting.summary import Facts, Interval, JudgeFacts
+from fishersft.reporting.summary import Facts, Interval, JudgeFacts, read_facts
 
 SURE = 0.05  # a corrected p-value below this counts as shown
 Basis = Literal["tokens and steps", "sentences"]
@@ -195,11 +192,4 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         InputError: the file is missing, or is not a comparison of this version.
     """
-    try:
-        return Comparison.model_validate_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; name the comparison.json of a comparison") from error
-    except ValidationError as error:
-        raise InputError(
-            f"{path}: not a comparison of this version of FisherSFT: {error.error_count()} faults"
-        ) from error
+    return read_facts(path, Comparison, "a comparison")

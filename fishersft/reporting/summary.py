@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,6 +12,9 @@ from fishersft.errors import InputError
 
 class Facts(BaseModel):
     model_config = ConfigDict(ser_json_inf_nan="strings")  # a diverged run's figures survive being written
+
+
+Kind = TypeVar("Kind", bound=Facts)
 
 
 class Interval(Facts):
@@ -274,9 +277,18 @@ def read_report(path: Path) -> RunReport:
     Raises:
         InputError: the file is missing, or is not a report of this version.
     """
+    return read_facts(path, RunReport, "a report")
+
+
+def read_facts(path: Path, kind: type[Kind], what: str) -> Kind:
+    """Reads what a page was made from, of that kind; `what` names it in errors.
+
+    Raises:
+        InputError: the file is missing, or of another kind or version.
+    """
     try:
-        return RunReport.model_validate_json(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; name the report.json of a run, or the folder that holds it") from error
+        raise InputError(f"{path}: no such file; name the {path.name} of a run, or the folder that holds it") from error
     except ValidationError as error:
-        raise InputError(f"{path}: not a report of this version of FisherSFT: {error.error_count()} faults") from error
+        raise InputError(f"{path}: not {what} of this version of FisherSFT: {error.error_count()} faults") from error
