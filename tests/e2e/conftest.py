@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from fishersft.config import CurateConfig
 from tests.conftest import random_llama
 from tests.faults.whole_run import small_config
+from tests.seaweed import S3Server
 
 ROOT = Path(__file__).parents[2]
 SHORT_INTERVALS = {  # what the server and the worker otherwise do every 5 to 60 seconds
@@ -170,12 +171,13 @@ def online(server: Server, pool: str) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def e2e_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of these tests' own; nothing is deployed yet."""
+def e2e_server(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Server]:
+    """A server of these tests' own, beside an S3 server for the store; nothing is deployed yet."""
     home, port = tmp_path_factory.mktemp("e2e"), free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
+        **s3_server.environment,
         **SHORT_INTERVALS,
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PREFECT_HOME": str(home / "prefect"),
@@ -195,12 +197,13 @@ def e2e_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def e2e_config(e2e_server: Server, tokenizer: PreTrainedTokenizerFast) -> CurateConfig:
-    """A whole run of seconds: sixty verses, a tiny random model whose context a judge's question fits in."""
+def e2e_config(e2e_server: Server, s3_server: S3Server, tokenizer: PreTrainedTokenizerFast) -> CurateConfig:
+    """A whole run of seconds, its store on S3: sixty verses, a tiny random model with room for a judge's question."""
+    s3_server.filesystem().mkdir("e2e")
     model = e2e_server.home / "model"
     random_llama(tokenizer, context=512).save_pretrained(model)
     tokenizer.save_pretrained(model)
-    return small_config(e2e_server.home, model, str(e2e_server.home / "store"))
+    return small_config(e2e_server.home, model, "s3://e2e/store")
 
 
 @pytest.fixture(scope="session")
