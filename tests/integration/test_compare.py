@@ -104,6 +104,7 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
         "summary",
         "equal-tokens",
         "equal-sentences",
+        "figure",
         "page",
     }
 

@@ -84,11 +84,8 @@ def test_the_three_algorithms_pick_the_same_on_real_embeddings(first_run: Curati
 
 def test_the_server_knows_the_run_its_tasks_its_artifacts_and_its_logs(first_run: CurationRun) -> None:
     api = f"{first_run.server.url}/api"
-    (run,) = [
-        run
-        for run in httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_ASC", "limit": 1}).json()
-        if run["name"] == "curate-shakespeare-8-sentences"
-    ]
+    named = {"flow_runs": {"name": {"any_": ["curate-shakespeare-8-sentences"]}}, "sort": "START_TIME_ASC", "limit": 1}
+    (run,) = httpx.post(f"{api}/flow_runs/filter", json=named).json()
     assert run["state_type"] == "COMPLETED"
     this_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
     tasks = {task["name"] for task in httpx.post(f"{api}/task_runs/filter", json=this_run).json()}

@@ -24,7 +24,8 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Browser) -> None:
     url = first_run.server.url
-    (run,) = httpx.post(f"{url}/api/flow_runs/filter", json={"sort": "START_TIME_ASC", "limit": 1}).json()
+    named = {"flow_runs": {"name": {"any_": ["curate-shakespeare-8-sentences"]}}, "sort": "START_TIME_ASC", "limit": 1}
+    (run,) = httpx.post(f"{url}/api/flow_runs/filter", json=named).json()
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}")
     expect(page.get_by_text("curate-shakespeare-8-sentences").first).to_be_visible(timeout=30_000)
