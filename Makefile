@@ -37,7 +37,7 @@ test-faults: $(STAMP)  ## runs killed at random, a failing store, a server that 
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/faults -m "faults or not faults"
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e -m faults
 
-test-long: $(STAMP)  ## comparisons with the real model in rigged pools: some ten minutes
+test-long: $(STAMP)  ## rigged comparisons with the real model, every answer to an approval: some ten minutes
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -m long
 
 lint: $(STAMP)  ## style and common faults

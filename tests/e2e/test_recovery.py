@@ -128,6 +128,7 @@ def test_with_the_time_outs_that_are_deployed_it_is_finished_within_five_minutes
     finish_after_a_kill(deployed_server, config, tmp_path)
 
 
+@pytest.mark.faults
 def test_a_run_cancelled_in_training_is_gone_soon_and_a_retry_goes_on_where_it_was(
     server: Server, config: CurateConfig, tmp_path: Path
 ) -> None:

@@ -103,11 +103,13 @@ def test_an_approved_run_goes_on_with_the_changes(asked: Asked) -> None:
     assert key.startswith(f"{4:012x}")
 
 
+@pytest.mark.long
 def test_a_changed_choice_is_shown_again_where_that_is_asked_for(asked: Asked) -> None:
     first, second = {"decision": "show again", "exclude": [IDS[0]]}, {"exclude": ["1"]}
     assert asked.run(config(), first, second).result()[1] == [IDS[0], IDS[1]]
 
 
+@pytest.mark.long
 def test_an_answer_that_cannot_be_followed_is_asked_for_again(asked: Asked) -> None:
     assert asked.run(config(), {"exclude": ["99"]}, {"budget": 5}).result()[:2] == (5, [])
 
@@ -130,6 +132,7 @@ def test_without_an_answer_the_run_stops_or_goes_on_as_its_settings_say(
     assert asked.run(config(minutes=1, on_timeout="go on")).result()[:2] == (6, [])
 
 
+@pytest.mark.long
 def test_a_run_that_is_started_again_is_not_asked_what_it_was_answered(asked: Asked) -> None:
     done = asked.run(config(), {"budget": 4})
     run = UUID(str(done.state_details.flow_run_id))
