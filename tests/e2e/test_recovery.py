@@ -115,6 +115,7 @@ def cancel_at_work(run: Run, config: CurateConfig, kind: str) -> None:
     assert run.until_over(STARTS) == "Cancelled"
 
 
+@pytest.mark.faults
 def test_a_run_whose_worker_and_process_were_killed_is_finished_by_a_new_worker(
     server: Server, config: CurateConfig, tmp_path: Path
 ) -> None:
