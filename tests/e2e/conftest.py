@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 import yaml
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from fishersft.config import CurateConfig
 from tests.conftest import random_llama
 from tests.faults.whole_run import small_config
+from tests.processes import kill
 from tests.seaweed import S3Server
 
 ROOT = Path(__file__).parents[2]
@@ -116,17 +116,6 @@ def until(happened: Callable[[], bool], what: str, seconds: float = 300) -> None
     while not happened():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.2)
-
-
-def kill(pid: int) -> None:
-    """Kills a process and all that it started."""
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family)
 
 
 def free_port() -> int:

@@ -17,8 +17,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.integration.conftest import PrefectServer, chromium, prefect_server  # noqa: F401  fixtures
-from tests.integration.test_fan_out import kill, prefect, until
+from tests.integration.test_fan_out import prefect, until
 from tests.integration.test_pages_in_browser import ARGUMENTS
+from tests.processes import kill
 
 ROOT = Path(__file__).parents[2]
 POOL = "fishersft"

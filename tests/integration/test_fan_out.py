@@ -18,6 +18,7 @@ import yaml
 from fishersft.config import CurateConfig
 from tests.faults.whole_run import contents, small_config, start_run
 from tests.integration.conftest import PrefectServer
+from tests.processes import kill
 
 pytestmark = pytest.mark.server
 
@@ -105,17 +106,6 @@ def start_worker(server: PrefectServer, name: str, log: Path) -> subprocess.Pope
 def online(server: PrefectServer) -> set[str]:
     found = httpx.post(f"{server.url}/api/work_pools/{POOL}/workers/filter", json={}).json()
     return {worker["name"] for worker in found if worker["status"] == "ONLINE"}
-
-
-def kill(pid: int) -> None:
-    """Kills a process and all that it started."""
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        process.kill()
-    psutil.wait_procs(family)
 
 
 def until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
