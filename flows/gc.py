@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from prefect import State
+from prefect.states import Cancelled
 from pydantic import Field
 
 from fishersft.config.fields import NoCredentials
+from fishersft.data.claims import AtWork
 from fishersft.steps.collecting import Collected
+from fishersft.steps.outcome import open_store
 from tasks.checked import flow
 from tasks.collecting import remove_unneeded
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
+from tasks.overlap import alone
 
 shorten_input_errors()
 
@@ -21,7 +26,7 @@ def gc(
     store: Annotated[str, NoCredentials, Field(min_length=1)],
     keep_runs: Annotated[int, Field(ge=1)] = 3,
     older_than: Annotated[str, Field(pattern=r"^\d{1,6}[dh]$")] = "30d",
-) -> Collected:
+) -> Collected | State[AtWork]:
     """Removes what no kept run, no tag and no run at work needs, with all that those came from.
 
     It may run while other flows do: a run at work keeps all that it found, and all that was written since it began.
@@ -32,4 +37,8 @@ def gc(
         older_than: Only what was written longer ago goes: days or hours, such as 30d or 12h.
     """
     with guarded_run():
-        return remove_unneeded(store, keep_runs, older_than)
+        try:
+            with alone(open_store(store), "gc", wait=False):
+                return remove_unneeded(store, keep_runs, older_than)
+        except AtWork as at_work:
+            return Cancelled(message=str(at_work), data=at_work)

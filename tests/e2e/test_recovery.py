@@ -130,6 +130,42 @@ def test_with_the_time_outs_that_are_deployed_it_is_finished_within_five_minutes
 
 
 @pytest.mark.faults
+def test_a_run_whose_worker_is_told_to_stop_is_finished_by_the_next(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    with running_worker(server, POOL, tmp_path / "first.log", SHARD_SECONDS="4") as worker:
+        run, before = start_and_embed(server, config)
+        worker.terminate()
+        worker.wait(60)
+    with running_worker(server, POOL, tmp_path / "second.log"):
+        finish_after_a_stop(run, config, before)
+
+
+@pytest.mark.faults
+def test_a_run_whose_process_alone_is_told_to_stop_is_started_again_by_its_worker(
+    server: Server, config: CurateConfig, tmp_path: Path
+) -> None:
+    with running_worker(server, POOL, tmp_path / "worker.log", SHARD_SECONDS="4"):
+        run, before = start_and_embed(server, config)
+        (process,) = computing_processes(config.store, "embeddings")
+        psutil.Process(process).terminate()
+        finish_after_a_stop(run, config, before)
+
+
+def start_and_embed(server: Server, config: CurateConfig) -> tuple[Run, dict[str, str]]:
+    """A run that embeds now, and what it has published."""
+    run = start_run(server, config)
+    until(lambda: embedded(config) >= 1 and claims(config.store, "embeddings"), "it embeds", STARTS, run.told)
+    return run, publications(config.store)
+
+
+def finish_after_a_stop(run: Run, config: CurateConfig, before: dict[str, str]) -> None:
+    assert run.until_over(FINISHED_WITHIN) == "Completed", run.told()
+    assert before.items() <= publications(config.store).items(), "what was finished is not made again"
+    assert (run.states.count(LOST), run.states.count("Rescheduled")) == (1, 1)
+
+
+@pytest.mark.faults
 def test_a_run_cancelled_in_training_is_gone_soon_and_a_retry_goes_on_where_it_was(
     server: Server, config: CurateConfig, tmp_path: Path
 ) -> None:

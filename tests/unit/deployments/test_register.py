@@ -15,17 +15,18 @@ from fishersft.config import CurateConfig
 from fishersft.errors import InputError
 
 
-def test_prefect_yaml_describes_the_six_with_an_answer_to_overlapping_runs() -> None:
+def test_prefect_yaml_describes_the_six_and_leaves_overlapping_runs_to_their_flows() -> None:
     described = {each.name: each.settings for each in described_deployments()}
-    answers = {name: each.get("concurrency_limit", {}).get("collision_strategy") for name, each in described.items()}
-    assert answers == {
-        "curate/nightly": "ENQUEUE",
-        "curate/on-new-data": "ENQUEUE",
-        "curate/manual": "ENQUEUE",
-        "embed-shards/gpu": None,
-        "compare/weekly": "CANCEL_NEW",
-        "store/gc": "CANCEL_NEW",
-    }
+    assert list(described) == [
+        "curate/nightly",
+        "curate/on-new-data",
+        "curate/manual",
+        "embed-shards/gpu",
+        "compare/weekly",
+        "store/gc",
+    ]
+    # Prefect ends a run whose slot is gone, after a pause or a server's restart: see tasks/overlap.py.
+    assert not any("concurrency_limit" in settings for settings in described.values())
     for settings in described.values():
         assert "https://" in settings["description"] and automations.TAG in settings["tags"]
         assert settings["work_pool"]["job_variables"]["env"] == JOB_ENVIRONMENT
