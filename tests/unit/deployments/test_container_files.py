@@ -21,6 +21,12 @@ ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "deployments" / "compose.yaml"
 MANIFESTS = sorted((ROOT / "deployments" / "kubernetes").glob("*.yaml"))
 KUBERNETES_VERSION = "1.31"
+# settings of the package prefect-kubernetes 0.8.0
+OF_PREFECT_KUBERNETES = {
+    "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME",
+}
 
 
 def compose() -> dict[str, Any]:
@@ -146,7 +152,7 @@ def test_every_prefect_setting_that_is_set_is_one() -> None:
     names = {name for environment in environments for name in environment if name.startswith("PREFECT_")}
     assert len(names) > 10
     of_redis = {name for name in names if name.startswith("PREFECT_REDIS_")}  # of the package prefect-redis
-    assert names - of_redis <= known
+    assert names - of_redis - OF_PREFECT_KUBERNETES <= known
 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)
@@ -174,6 +180,29 @@ def test_selectors_find_their_pods_and_references_what_they_name() -> None:
                 ((kind, reference),) = source.items()
                 assert (kind.removesuffix("Ref").capitalize().replace("map", "Map"), reference["name"]) in named
     assert {each["metadata"].get("namespace", "fishersft") for each in objects()} == {"fishersft"}
+
+
+def test_workers_watch_their_own_namespace_and_give_runs_the_password_by_reference() -> None:
+    (settings,) = [each["data"] for each in of_kind("ConfigMap") if each["metadata"]["name"] == "prefect-worker"]
+    assert settings.keys() >= OF_PREFECT_KUBERNETES
+    assert settings["PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES"] == "fishersft"
+    name = settings["PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME"]
+    (secret,) = [each["stringData"] for each in of_kind("Secret") if each["metadata"]["name"] == name]
+    assert settings["PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY"] in secret
+    workers = [each for each in of_kind("Deployment") if each["metadata"]["name"].startswith("worker-")]
+    assert len(workers) == 2
+    for worker in workers:
+        (container,) = worker["spec"]["template"]["spec"]["containers"]
+        assert {"configMapRef": {"name": "prefect-worker"}} in container["envFrom"]
+    (role,) = of_kind("Role")
+    assert not any("secrets" in rule["resources"] for rule in role["rules"])
+
+
+def test_the_services_that_send_notices_know_where_the_ui_is() -> None:
+    for name in ("server", "services"):
+        assert compose()["services"][name]["environment"]["PREFECT_UI_URL"].startswith("http")
+    (settings,) = [each["data"] for each in of_kind("ConfigMap") if each["metadata"]["name"] == "prefect-server"]
+    assert settings["PREFECT_UI_URL"].startswith("http")
 
 
 def test_no_pod_runs_as_root_or_may_become_it() -> None:
