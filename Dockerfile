@@ -6,7 +6,7 @@
 #
 # INDEX is the package index of torch's CPU builds, which pytorch.org's installation page names; without it torch comes
 # from the usual one, whose build for Linux brings NVIDIA's libraries along: the CUDA variant, which runs on a CPU too.
-# The base is the same; a GPU machine needs a driver and the NVIDIA container toolkit. constraints.txt pins every version
+# The base is the same; a GPU machine needs a driver and NVIDIA's container toolkit. constraints.txt pins every version
 # but those of what Prefect's worker packages bring along (kopf, kubernetes-asyncio, boto3 and the like).
 FROM python:3.11.11-slim-bookworm AS build
 

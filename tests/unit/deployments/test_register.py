@@ -36,6 +36,15 @@ def test_prefect_yaml_describes_the_six_with_an_answer_to_overlapping_runs() -> 
         assert settings["work_pool"]["job_variables"]["env"] == JOB_ENVIRONMENT
 
 
+def test_the_page_of_manual_tells_what_its_flow_tells() -> None:
+    (manual,) = [each for each in described_deployments() if each.name == "curate/manual"]
+    told = manual.settings["description"]
+    for what in ("Corpus > Path", "`Output`", "Nothing is computed twice", "Approval", "containers"):
+        assert what in told
+    for page in ("README.md", "docs/design.md", "docs/operations.md"):
+        assert page in told and page in (manual.flow.description or "")
+
+
 def deploy(config: CurateConfig | None = None, cron: str | None = None, pool_type: str = "process") -> None:
     register(config=config, comparison=None, cron=cron, pool_type=pool_type, home=Path("/work"))
 
