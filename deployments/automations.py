@@ -18,6 +18,7 @@ from deployments.environment import HEARTBEAT_SECONDS
 from fishersft.errors import InputError
 from tasks.guard import LOST
 from tasks.notices import NOT_BETTER
+from tasks.sub_runs import STARTS_WITHIN
 
 PREFIX = "fishersft: "  # of the names of all of these
 SUB_RUN = "embed-shards"  # the flow of sub-runs
@@ -28,11 +29,15 @@ DEFAULT_LONGEST_HOURS = 24.0
 
 SILENT_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)  # so that a server that is away for 90 s loses no run
 PROCESS_STARTS_WITHIN = timedelta(minutes=3)
-MACHINE_STARTS_WITHIN = timedelta(minutes=15)  # a machine and its image may have to be had first
+MACHINE_STARTS_WITHIN = timedelta(seconds=STARTS_WITHIN)
+LATE_FOR = timedelta(minutes=30)  # until somebody is told
+PENDING_FOR = timedelta(hours=1)  # until somebody is told
 ONCE_WITHIN = timedelta(minutes=1)  # a server whose SQLite is locked takes an event up again, and would act again
 
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _OURS = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
+_NO_SUB_RUN = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})
+_OF_PROCESS_POOL = ResourceSpecification({"prefect.work-pool.type": "process"})
 _OVER = ("Completed", "Failed", "Crashed", LOST, "TimedOut", "Cancelling", "Cancelled")
 _ELSEWHERE = ("Suspended", "Paused", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming")
 
@@ -67,7 +72,7 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
             unless=("Running", *_OVER, *_ELSEWHERE),
             within=process,
             action=_lost(f"Pending for {process.total_seconds():.0f} s, so its worker is gone"),
-            pools=("process",),
+            further=[_OF_PROCESS_POOL],
         ),
         _absence(
             "fishersft: notice a run that stays pending",
@@ -82,7 +87,7 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
             "The next worker takes it up where it was. Whoever waits for a sub-run takes up what it left.",
             (f"prefect.flow-run.{LOST}",),
             _state(StateType.SCHEDULED, "Rescheduled", "It goes on from its artifacts"),
-            [ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})],
+            [_NO_SUB_RUN],
         ),
     ]
 
@@ -129,7 +134,32 @@ def _notices() -> list[AutomationCore]:
                 body="{{ event.payload.headline }}\n\n{{ event.resource.name }}: {{ event.resource|ui_url }}",
             ),
         ),
+        _absence(
+            "fishersft: tell of a run that no worker takes up",
+            "It stays Late: no worker of its pool is online, or they have as many runs as they may. Sub-runs may wait.",
+            after=("Late",),
+            unless=("Pending", "Running", *_OVER, *_ELSEWHERE),
+            within=LATE_FOR,
+            action=_waits(block, "no worker of the work pool {{ flow_run.work_pool_name }} takes it up", LATE_FOR),
+            further=[_NO_SUB_RUN],
+        ),
+        _absence(
+            "fishersft: tell of a run whose machine does not come",
+            "It stays Pending: the cluster is full, its image cannot be had, or its worker is gone.",
+            after=("Pending",),
+            unless=("Running", *_OVER, *_ELSEWHERE),
+            within=PENDING_FOR,
+            action=_waits(block, "its machine or image does not come", PENDING_FOR),
+        ),
     ]
+
+
+def _waits(block: UUID, why: str, how_long: timedelta) -> SendNotification:
+    return SendNotification(
+        block_document_id=block,
+        subject="FisherSFT: {{ flow_run.name }} does not start",
+        body=f"For {how_long.total_seconds() / 60:.0f} minutes {why}.\n\n{{{{ flow_run|ui_url }}}}",
+    )
 
 
 def _block(client: SyncPrefectClient, name: str) -> UUID:
@@ -151,16 +181,15 @@ def _absence(
     unless: Iterable[str],
     within: timedelta,
     action: ActionTypes,
-    pools: Iterable[str] = (),
+    further: Iterable[ResourceSpecification] = (),
 ) -> AutomationCore:
     """Acts on a run of ours that has no event of `unless` within a time of one of `after`."""
-    of_pool = [ResourceSpecification({"prefect.work-pool.type": list(pools)})] if pools else []
     trigger = EventTrigger(
         posture=Posture.Proactive,
         after={f"prefect.flow-run.{event}" for event in after},
         expect={f"prefect.flow-run.{event}" for event in unless},
         match=_RUN,
-        match_related=[_OURS, *of_pool],
+        match_related=[_OURS, *further],
         for_each={"prefect.resource.id"},
         threshold=1,
         within=within,

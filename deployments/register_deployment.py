@@ -38,7 +38,7 @@ class Given:
 
 
 def register_deployment(
-    client: SyncPrefectClient, described: Described, given: Given | None, home: str
+    client: SyncPrefectClient, described: Described, given: Given | None, home: str, pool: str | None
 ) -> Iterator[Change]:
     """Makes the deployment and its trigger, or changes what is not as wanted.
 
@@ -46,12 +46,13 @@ def register_deployment(
 
     Args:
         home: the folder on the workers that relative paths start from.
+        pool: its work pool; None: the one that it has, or as in `prefect.yaml`.
     """
     try:
         there = client.read_deployment_by_name(described.name)
     except ObjectNotFound:
         there = None
-    wanted = _wanted(described, given, there, home)
+    wanted = _wanted(described, given, there, home, pool)
     what: What = "unchanged"
     if there is not None and _settings(there) == _comparable(wanted):
         identifier = there.id
@@ -64,7 +65,9 @@ def register_deployment(
         yield from _triggers(client, described, given, identifier)
 
 
-def _wanted(described: Described, given: Given | None, there: DeploymentResponse | None, home: str) -> dict[str, Any]:
+def _wanted(
+    described: Described, given: Given | None, there: DeploymentResponse | None, home: str, pool: str | None
+) -> dict[str, Any]:
     """The arguments of the client's `create_deployment`."""
     settings = described.settings
     kept = there if given is None else None
@@ -76,7 +79,7 @@ def _wanted(described: Described, given: Given | None, there: DeploymentResponse
         "tags": settings["tags"],
         "entrypoint": settings["entrypoint"],
         "pull_steps": kept.pull_steps if kept and home_kept else [{_PULL: {"directory": home}}],
-        "work_pool_name": settings["work_pool"]["name"],
+        "work_pool_name": pool or (there and there.work_pool_name) or settings["work_pool"]["name"],
         "parameters": kept.parameters if kept else parameters,
         "schedules": [_again(schedule) for schedule in kept.schedules] if kept else _schedules(settings, given),
         "parameter_openapi_schema": described.parameter_schema,

@@ -21,11 +21,12 @@ from tasks.overlap import alone
 shorten_input_errors()
 
 
+# In the run form Prefect titles a parameter by its name, whatever its Field's title is; the schema's is left.
 @flow(name="store", flow_run_name="gc-older-than-{older_than}")
 def gc(
-    store: Annotated[str, NoCredentials, Field(min_length=1)],
-    keep_runs: Annotated[int, Field(ge=1)] = 3,
-    older_than: Annotated[str, Field(pattern=r"^\d{1,6}[dh]$")] = "30d",
+    store: Annotated[str, NoCredentials, Field(min_length=1, json_schema_extra={"title": "Store"})],
+    keep_runs: Annotated[int, Field(ge=1, json_schema_extra={"title": "Runs to keep"})] = 3,
+    older_than: Annotated[str, Field(pattern=r"^\d{1,5}[dh]$", json_schema_extra={"title": "Older than"})] = "30d",
 ) -> Collected | State[AtWork]:
     """Removes what no kept run, no tag and no run at work needs, with all that those came from.
 
@@ -34,7 +35,7 @@ def gc(
     Args:
         store: Where artifacts are cached: a folder or an s3:// URL.
         keep_runs: What the last so many finished runs of every name found or made stays.
-        older_than: Only what was written longer ago goes: days or hours, such as 30d or 12h.
+        older_than: Only what was written longer ago goes: days or hours, such as 30d or 12h, 99999 at most.
     """
     with guarded_run():
         try:

@@ -75,9 +75,13 @@ def test_notifications_are_registered_where_a_block_is_named() -> None:
     CustomWebhookNotificationBlock(name="curation", url="http://127.0.0.1:9/").save("curation")
     Variable.set(automations.NOTIFICATIONS, "custom-webhook/curation")
     told = [a for a in automations.wanted() if isinstance(a.actions[0], SendNotification)]
-    assert [a.trigger.expect for a in told] == [
+    assert [a.trigger.expect for a in told[:2]] == [
         {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
         {"fishersft.selection.not-better"},
+    ]
+    assert [(a.trigger.after, a.trigger.within) for a in told[2:]] == [
+        ({"prefect.flow-run.Late"}, automations.LATE_FOR),
+        ({"prefect.flow-run.Pending"}, automations.PENDING_FOR),
     ]
 
 
