@@ -21,6 +21,7 @@ from tasks.notices import NOT_BETTER
 from tasks.sub_runs import STARTS_WITHIN
 
 PREFIX = "fishersft: "  # of the names of all of these
+RESCHEDULED = "Rescheduled"  # the state of a lost run that goes on
 SUB_RUN = "embed-shards"  # the flow of sub-runs
 TAG = "fishersft"  # every deployment has it, and so every run of one
 NOTIFICATIONS = "fishersft_notifications"  # a variable: the block that notifies, as BLOCK-TYPE/NAME
@@ -32,13 +33,14 @@ PROCESS_STARTS_WITHIN = timedelta(minutes=3)
 MACHINE_STARTS_WITHIN = timedelta(seconds=STARTS_WITHIN)
 LATE_FOR = timedelta(minutes=30)  # until somebody is told
 PENDING_FOR = timedelta(hours=1)  # until somebody is told
-ONCE_WITHIN = timedelta(minutes=1)  # a server whose SQLite is locked takes an event up again, and would act again
+ONCE_WITHIN = timedelta(minutes=1)  # a server whose SQLite is locked takes an event up again, and would tell again
 
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _OURS = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
 _NO_SUB_RUN = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})
 _OF_PROCESS_POOL = ResourceSpecification({"prefect.work-pool.type": "process"})
-_OVER = ("Completed", "Failed", "Crashed", LOST, "TimedOut", "Cancelling", "Cancelled")
+_OF_OTHER_POOLS = ResourceSpecification({"prefect.work-pool.type": "!process"})
+_OVER = ("Completed", "Failed", "Crashed", "TimedOut", "Cancelling", "Cancelled")
 _ELSEWHERE = ("Suspended", "Paused", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming")
 
 
@@ -55,6 +57,9 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
     """Has runs go on whose process, machine or worker is gone.
 
     In two steps, as Prefect refuses the first for a run that has ended meanwhile, and would grant the second.
+
+    No wait ends with what it leads to: that event comes while the server still acts, and would have it act once more.
+    A run that is Lost twice all the same goes on each time, as nobody else looks after it.
     """
     return [
         _absence(
@@ -81,13 +86,15 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
             unless=("Running", *_OVER, *_ELSEWHERE),
             within=machine,
             action=_lost(f"Pending for {machine.total_seconds():.0f} s"),
+            further=[_OF_OTHER_POOLS],
         ),
         _presence(
             "fishersft: go on with a lost run",
             "The next worker takes it up where it was. Whoever waits for a sub-run takes up what it left.",
             (f"prefect.flow-run.{LOST}",),
-            _state(StateType.SCHEDULED, "Rescheduled", "It goes on from its artifacts"),
-            [_NO_SUB_RUN],
+            _state(StateType.SCHEDULED, RESCHEDULED, "It goes on from its artifacts"),
+            further=[_NO_SUB_RUN],
+            within=timedelta(0),
         ),
     ]
 
@@ -100,7 +107,7 @@ def _too_long() -> AutomationCore:
         "fishersft: cancel a run that takes too long",
         f"It ran for {hours:g} hours at a stretch. The Prefect variable {LONGEST_HOURS} sets that.",
         after=("Running",),
-        unless=(*_OVER, *_ELSEWHERE),
+        unless=(RESCHEDULED, *_OVER, *_ELSEWHERE),
         within=timedelta(hours=hours),
         action=CancelFlowRun(),
     )
@@ -203,8 +210,9 @@ def _presence(
     events: Iterable[str],
     action: ActionTypes,
     further: Iterable[ResourceSpecification] = (),
+    within: timedelta = ONCE_WITHIN,
 ) -> AutomationCore:
-    """Acts on each such event of a run of ours."""
+    """Acts on such an event of a run of ours, and once on several of the same run within that time."""
     trigger = EventTrigger(
         posture=Posture.Reactive,
         expect=set(events),
@@ -212,7 +220,7 @@ def _presence(
         match_related=[_OURS, *further],
         for_each={"prefect.resource.id"},
         threshold=1,
-        within=ONCE_WITHIN,
+        within=within,
     )
     return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
 

@@ -44,6 +44,13 @@ def test_a_silent_run_is_lost_and_a_lost_run_is_scheduled_again() -> None:
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
 
 
+def test_no_automation_waits_for_what_it_sets_as_the_server_would_have_it_act_twice() -> None:
+    for automation in automations.wanted():
+        (action,) = automation.actions
+        if isinstance(action, ChangeFlowRunState):
+            assert f"prefect.flow-run.{action.name}" not in automation.trigger.expect
+
+
 def test_the_environment_of_jobs_has_the_heartbeats_that_the_automations_expect() -> None:
     assert JOB_ENVIRONMENT["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 
