@@ -18,8 +18,10 @@ from deployments.environment import HEARTBEAT_SECONDS
 from fishersft.errors import InputError
 from tasks.guard import LOST
 from tasks.notices import NOT_BETTER
+from tasks.sub_runs import STARTS_WITHIN
 
 PREFIX = "fishersft: "  # of the names of all of these
+RESCHEDULED = "Rescheduled"  # the state of a lost run that goes on
 SUB_RUN = "embed-shards"  # the flow of sub-runs
 TAG = "fishersft"  # every deployment has it, and so every run of one
 NOTIFICATIONS = "fishersft_notifications"  # a variable: the block that notifies, as BLOCK-TYPE/NAME
@@ -28,12 +30,17 @@ DEFAULT_LONGEST_HOURS = 24.0
 
 SILENT_AFTER = timedelta(seconds=4 * HEARTBEAT_SECONDS)  # so that a server that is away for 90 s loses no run
 PROCESS_STARTS_WITHIN = timedelta(minutes=3)
-MACHINE_STARTS_WITHIN = timedelta(minutes=15)  # a machine and its image may have to be had first
-ONCE_WITHIN = timedelta(minutes=1)  # a server whose SQLite is locked takes an event up again, and would act again
+MACHINE_STARTS_WITHIN = timedelta(seconds=STARTS_WITHIN)
+LATE_FOR = timedelta(minutes=30)  # until somebody is told
+PENDING_FOR = timedelta(hours=1)  # until somebody is told
+ONCE_WITHIN = timedelta(minutes=1)  # a server whose SQLite is locked takes an event up again, and would tell again
 
 _RUN = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
 _OURS = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
-_OVER = ("Completed", "Failed", "Crashed", LOST, "TimedOut", "Cancelling", "Cancelled")
+_NO_SUB_RUN = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})
+_OF_PROCESS_POOL = ResourceSpecification({"prefect.work-pool.type": "process"})
+_OF_OTHER_POOLS = ResourceSpecification({"prefect.work-pool.type": "!process"})
+_OVER = ("Completed", "Failed", "Crashed", "TimedOut", "Cancelling", "Cancelled")
 _ELSEWHERE = ("Suspended", "Paused", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming")
 
 
@@ -50,6 +57,9 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
     """Has runs go on whose process, machine or worker is gone.
 
     In two steps, as Prefect refuses the first for a run that has ended meanwhile, and would grant the second.
+
+    No wait ends with what it leads to: that event comes while the server still acts, and would have it act once more.
+    A run that is Lost twice all the same goes on each time, as nobody else looks after it.
     """
     return [
         _absence(
@@ -67,7 +77,7 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
             unless=("Running", *_OVER, *_ELSEWHERE),
             within=process,
             action=_lost(f"Pending for {process.total_seconds():.0f} s, so its worker is gone"),
-            pools=("process",),
+            further=[_OF_PROCESS_POOL],
         ),
         _absence(
             "fishersft: notice a run that stays pending",
@@ -76,13 +86,15 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
             unless=("Running", *_OVER, *_ELSEWHERE),
             within=machine,
             action=_lost(f"Pending for {machine.total_seconds():.0f} s"),
+            further=[_OF_OTHER_POOLS],
         ),
         _presence(
             "fishersft: go on with a lost run",
             "The next worker takes it up where it was. Whoever waits for a sub-run takes up what it left.",
             (f"prefect.flow-run.{LOST}",),
-            _state(StateType.SCHEDULED, "Rescheduled", "It goes on from its artifacts"),
-            [ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})],
+            _state(StateType.SCHEDULED, RESCHEDULED, "It goes on from its artifacts"),
+            further=[_NO_SUB_RUN],
+            within=timedelta(0),
         ),
     ]
 
@@ -95,7 +107,7 @@ def _too_long() -> AutomationCore:
         "fishersft: cancel a run that takes too long",
         f"It ran for {hours:g} hours at a stretch. The Prefect variable {LONGEST_HOURS} sets that.",
         after=("Running",),
-        unless=(*_OVER, *_ELSEWHERE),
+        unless=(RESCHEDULED, *_OVER, *_ELSEWHERE),
         within=timedelta(hours=hours),
         action=CancelFlowRun(),
     )
@@ -129,7 +141,32 @@ def _notices() -> list[AutomationCore]:
                 body="{{ event.payload.headline }}\n\n{{ event.resource.name }}: {{ event.resource|ui_url }}",
             ),
         ),
+        _absence(
+            "fishersft: tell of a run that no worker takes up",
+            "It stays Late: no worker of its pool is online, or they have as many runs as they may. Sub-runs may wait.",
+            after=("Late",),
+            unless=("Pending", "Running", *_OVER, *_ELSEWHERE),
+            within=LATE_FOR,
+            action=_waits(block, "no worker of the work pool {{ flow_run.work_pool_name }} takes it up", LATE_FOR),
+            further=[_NO_SUB_RUN],
+        ),
+        _absence(
+            "fishersft: tell of a run whose machine does not come",
+            "It stays Pending: the cluster is full, its image cannot be had, or its worker is gone.",
+            after=("Pending",),
+            unless=("Running", *_OVER, *_ELSEWHERE),
+            within=PENDING_FOR,
+            action=_waits(block, "its machine or image does not come", PENDING_FOR),
+        ),
     ]
+
+
+def _waits(block: UUID, why: str, how_long: timedelta) -> SendNotification:
+    return SendNotification(
+        block_document_id=block,
+        subject="FisherSFT: {{ flow_run.name }} does not start",
+        body=f"For {how_long.total_seconds() / 60:.0f} minutes {why}.\n\n{{{{ flow_run|ui_url }}}}",
+    )
 
 
 def _block(client: SyncPrefectClient, name: str) -> UUID:
@@ -151,16 +188,15 @@ def _absence(
     unless: Iterable[str],
     within: timedelta,
     action: ActionTypes,
-    pools: Iterable[str] = (),
+    further: Iterable[ResourceSpecification] = (),
 ) -> AutomationCore:
     """Acts on a run of ours that has no event of `unless` within a time of one of `after`."""
-    of_pool = [ResourceSpecification({"prefect.work-pool.type": list(pools)})] if pools else []
     trigger = EventTrigger(
         posture=Posture.Proactive,
         after={f"prefect.flow-run.{event}" for event in after},
         expect={f"prefect.flow-run.{event}" for event in unless},
         match=_RUN,
-        match_related=[_OURS, *of_pool],
+        match_related=[_OURS, *further],
         for_each={"prefect.resource.id"},
         threshold=1,
         within=within,
@@ -174,8 +210,9 @@ def _presence(
     events: Iterable[str],
     action: ActionTypes,
     further: Iterable[ResourceSpecification] = (),
+    within: timedelta = ONCE_WITHIN,
 ) -> AutomationCore:
-    """Acts on each such event of a run of ours."""
+    """Acts on such an event of a run of ours, and once on several of the same run within that time."""
     trigger = EventTrigger(
         posture=Posture.Reactive,
         expect=set(events),
@@ -183,7 +220,7 @@ def _presence(
         match_related=[_OURS, *further],
         for_each={"prefect.resource.id"},
         threshold=1,
-        within=ONCE_WITHIN,
+        within=within,
     )
     return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
 

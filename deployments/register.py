@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from prefect.settings import get_current_settings
 from deployments import automations, corpus_events
 from deployments.changes import Change
 from deployments.description import described_deployments
-from deployments.pools import register_limits, register_pools
+from deployments.pools import check_pool, register_limits, register_pools
 from deployments.register_automation import register_automation, remove_others
 from deployments.register_deployment import Given, register_deployment
 from fishersft.config import CurateConfig
@@ -26,7 +27,14 @@ from fishersft.errors import InputError
 
 
 def register(
-    *, config: CurateConfig | None, comparison: CompareConfig | None, cron: str | None, pool_type: str, home: Path
+    *,
+    config: CurateConfig | None,
+    comparison: CompareConfig | None,
+    cron: str | None,
+    pool_type: str,
+    home: Path,
+    pool: str | None = None,
+    registry: str | None = None,
 ) -> list[Change]:
     """Makes or changes work pools, limits, deployments and automations until they are as wanted.
 
@@ -36,15 +44,22 @@ def register(
         cron: when curate/nightly runs, in UTC; None: as in `prefect.yaml`.
         pool_type: of the work pools: process, docker, kubernetes or ecs.
         home: the folder on the workers that relative paths start from.
+        pool: the work pool of curate/* and compare/weekly; None: the one that they have, or as in `prefect.yaml`.
+        registry: where the images of work pools that are made are.
 
     Raises:
         InputError: no server is set or it cannot be reached, or it refuses something; or a setting is wrong.
     """
+    if pool_type != "process":
+        _check_places(config, comparison)
     given = _given(config, comparison, cron)
     with _server() as client:
-        changes = [*register_pools(client, pool_type), *register_limits(client)]
+        changes = [*register_pools(client, pool_type, registry), *register_limits(client)]
+        if pool is not None:
+            check_pool(client, pool)
         for described in described_deployments():
-            changes += register_deployment(client, described, given.get(described.name), str(home))
+            theirs = pool if described.flow.name in ("curate", "compare") else None
+            changes += register_deployment(client, described, given.get(described.name), str(home), theirs)
         wanted = automations.wanted()
         changes += [register_automation(client, automation) for automation in wanted]
         changes += remove_others(client, automations.PREFIX, {automation.name for automation in wanted})
@@ -59,6 +74,17 @@ def notify(path: str) -> list[str]:
     """
     with _server() as client:
         return corpus_events.emit_changed(client, path)
+
+
+def _check_places(*given: CurateConfig | CompareConfig | None) -> None:
+    """Refuses places that go with a run's container, in which a run would say Completed and leave nothing."""
+    for config in filter(None, given):
+        for name, place in (("store", config.store), ("output", config.output)):
+            if "://" not in place and not os.path.isabs(place):
+                raise InputError(
+                    f"{name} is {place!r}, a folder in a run's container, which goes with it; name a URL such as "
+                    "s3://bucket/prefix, or the full path of a volume that the pool's job template mounts"
+                )
 
 
 def _given(config: CurateConfig | None, comparison: CompareConfig | None, cron: str | None) -> dict[str, Given]:

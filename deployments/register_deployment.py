@@ -9,7 +9,6 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events import DeploymentEventTrigger
@@ -39,7 +38,7 @@ class Given:
 
 
 def register_deployment(
-    client: SyncPrefectClient, described: Described, given: Given | None, home: str
+    client: SyncPrefectClient, described: Described, given: Given | None, home: str, pool: str | None
 ) -> Iterator[Change]:
     """Makes the deployment and its trigger, or changes what is not as wanted.
 
@@ -47,12 +46,13 @@ def register_deployment(
 
     Args:
         home: the folder on the workers that relative paths start from.
+        pool: its work pool; None: the one that it has, or as in `prefect.yaml`.
     """
     try:
         there = client.read_deployment_by_name(described.name)
     except ObjectNotFound:
         there = None
-    wanted = _wanted(described, given, there, home)
+    wanted = _wanted(described, given, there, home, pool)
     what: What = "unchanged"
     if there is not None and _settings(there) == _comparable(wanted):
         identifier = there.id
@@ -65,10 +65,11 @@ def register_deployment(
         yield from _triggers(client, described, given, identifier)
 
 
-def _wanted(described: Described, given: Given | None, there: DeploymentResponse | None, home: str) -> dict[str, Any]:
+def _wanted(
+    described: Described, given: Given | None, there: DeploymentResponse | None, home: str, pool: str | None
+) -> dict[str, Any]:
     """The arguments of the client's `create_deployment`."""
     settings = described.settings
-    limit = settings.get("concurrency_limit")
     kept = there if given is None else None
     home_kept = kept is not None and ("schedules" in settings or "triggers" in settings)  # paths given then start there
     parameters = {**settings.get("parameters", {}), **(given.parameters if given else {})}
@@ -78,9 +79,7 @@ def _wanted(described: Described, given: Given | None, there: DeploymentResponse
         "tags": settings["tags"],
         "entrypoint": settings["entrypoint"],
         "pull_steps": kept.pull_steps if kept and home_kept else [{_PULL: {"directory": home}}],
-        "work_pool_name": settings["work_pool"]["name"],
-        "concurrency_limit": limit and limit["limit"],
-        "concurrency_options": limit and ConcurrencyOptions(collision_strategy=limit["collision_strategy"]),
+        "work_pool_name": pool or (there and there.work_pool_name) or settings["work_pool"]["name"],
         "parameters": kept.parameters if kept else parameters,
         "schedules": [_again(schedule) for schedule in kept.schedules] if kept else _schedules(settings, given),
         "parameter_openapi_schema": described.parameter_schema,
@@ -128,7 +127,6 @@ def _triggers(
 
 def _settings(there: DeploymentResponse) -> dict[str, Any]:
     """Of a deployment that is there, what `_comparable` has of one that is wanted."""
-    limit = there.global_concurrency_limit
     return {
         "name": there.name,
         "description": there.description,
@@ -136,8 +134,6 @@ def _settings(there: DeploymentResponse) -> dict[str, Any]:
         "entrypoint": there.entrypoint,
         "pull_steps": there.pull_steps,
         "work_pool_name": there.work_pool_name,
-        "concurrency_limit": limit and limit.limit,
-        "concurrency_options": there.concurrency_options and there.concurrency_options.collision_strategy,
         "parameters": there.parameters,
         "schedules": [_when(schedule) for schedule in there.schedules],
         "parameter_openapi_schema": there.parameter_openapi_schema,
@@ -147,10 +143,8 @@ def _settings(there: DeploymentResponse) -> dict[str, Any]:
 
 
 def _comparable(wanted: dict[str, Any]) -> dict[str, Any]:
-    options = wanted["concurrency_options"]
     return {
         **wanted,
-        "concurrency_options": options and options.collision_strategy,
         "schedules": [_when(schedule) for schedule in wanted["schedules"]],
     }
 

@@ -39,6 +39,18 @@ def deploy(
         str | None, typer.Option(help="When curate/nightly runs, in UTC; default: '0 2 * * *', at 02:00.")
     ] = None,
     pool_type: PoolType = "process",
+    registry: Annotated[
+        str | None,
+        typer.Option(metavar="HOST/PATH", help="Where the images are, for kubernetes and ecs pools that are made."),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The work pool of curate/* and compare/weekly, such as fishersft-gpu; default: the one that they "
+            "have, at first fishersft.",
+        ),
+    ] = None,
 ) -> None:
     """Register work pools, deployments, automations and limits with Prefect's server; again, it changes what differs.
 
@@ -54,6 +66,8 @@ def deploy(
         cron=cron,
         pool_type=pool_type,
         home=Path.cwd() if pool_type == "process" else _IMAGE_HOME,
+        pool=pool,
+        registry=registry,
     )
     table = Table("what", "name", "", "in the UI")
     for change in changes:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
+from prefect import State
+from prefect.states import Cancelled
+
 from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
+from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps.comparing import CellKeys, ComparisonKeys, TrainedKeys
@@ -15,6 +19,7 @@ from tasks import curation, embedding
 from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
+from tasks.overlap import alone
 from tasks.sub_runs import Workers
 from tasks.ui import show_comparison, tag_run
 
@@ -22,7 +27,7 @@ shorten_input_errors()
 
 
 @flow(name="compare", task_runner=embedding.task_runner(), flow_run_name="compare-{config.name}")
-def compare(config: CompareConfig) -> RunResult:
+def compare(config: CompareConfig) -> RunResult | State[AtWork]:
     """Chooses by every method at every budget, trains on each choice with every seed, and compares with chance.
 
     - **To start a run** fill in `Corpus > Path`, and choose `Methods`, `Budgets` and `Repeats`.
@@ -38,9 +43,13 @@ def compare(config: CompareConfig) -> RunResult:
         tag_run(config.name, *(method.name for method in config.methods))
         curation.check_models(config)
         workers = embedding.find_workers(config)
-        with recorded_run(open_store(config.store), f"compare-{config.name}") as run:
-            result = _compare(config, workers)
-            run.note(comparison=result.report)
+        store, name = open_store(config.store), f"compare-{config.name}"
+        try:
+            with alone(store, name, wait=False), recorded_run(store, name) as run:
+                result = _compare(config, workers)
+                run.note(comparison=result.report)
+        except AtWork as at_work:
+            return Cancelled(message=str(at_work), data=at_work)
         show_comparison(config, result)
         return result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefect import State
+from prefect import State, get_run_logger
 from prefect.states import Cancelled
 
 from fishersft.config import CurateConfig
@@ -13,6 +13,7 @@ from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
+from fishersft.steps.this_run import report_of_the_same, settings_digest
 from tasks import curation as tasks
 from tasks import embedding
 from tasks.approval import NotApproved, approved, check_approval
@@ -20,6 +21,7 @@ from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
 from tasks.notices import tell_if_not_better
+from tasks.overlap import alone
 from tasks.sub_runs import Workers
 from tasks.ui import show_run, tag_run
 
@@ -49,16 +51,30 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
         tasks.check_models(config)
         workers = embedding.find_workers(config)
         store, name = open_store(config.store), f"curate-{config.name}"
-        previous = last_finished(store, name)
-        try:
-            with recorded_run(store, name) as run:
-                return _curate(begin_selection(config, previous, run), workers, run, previous)
-        except NotApproved as rejected:
-            return Cancelled(message=str(rejected), data=rejected)
+        with alone(store, name, wait=True):
+            previous = last_finished(store, name)
+            try:
+                with recorded_run(store, name) as run:
+                    return _curate_if_new(config, workers, run, previous)
+            except NotApproved as rejected:
+                return Cancelled(message=str(rejected), data=rejected)
 
 
-def _curate(config: CurateConfig, workers: Workers | None, run: Run, previous: RunRecord | None) -> RunResult:
+def _curate_if_new(config: CurateConfig, workers: Workers | None, run: Run, previous: RunRecord | None) -> RunResult:
     corpus = tasks.read_corpus(config)
+    report = report_of_the_same(config, corpus.key, run, previous)
+    if report is not None:
+        get_run_logger().info("Nothing new: the corpus and the settings are those of the run before, so that stands")
+        return RunResult(report, [corpus])
+    settings = settings_digest(config)
+    result = _curate(begin_selection(config, previous, run), workers, corpus, run, previous)
+    run.note(corpus=corpus.key, report=result.report, settings=settings)
+    return result
+
+
+def _curate(
+    config: CurateConfig, workers: Workers | None, corpus: Outcome, run: Run, previous: RunRecord | None
+) -> RunResult:
     model = tasks.prepare_model(config)
 
     embedded = embedding.embed_corpus(config, workers, corpus)

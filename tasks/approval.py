@@ -24,6 +24,7 @@ from fishersft.config import CurateConfig
 from fishersft.config.fields import described
 from fishersft.errors import InputError
 from fishersft.reporting.proposal import Proposal
+from fishersft.steps.models import release_models
 from fishersft.steps.outcome import Outcome
 from fishersft.steps.proposal import changed_choice
 from tasks.ui import show_proposal
@@ -90,6 +91,7 @@ def approved(
     for number in count(1):
         proposal = propose(config, chosen)
         show_proposal(config, proposal)
+        release_models()  # whoever computes meanwhile needs the memory
         answer = _ask(config, proposal, f"approval-{number}-{chosen.key[:12]}", complaint)
         try:
             changed = changed_choice(config, proposal.ids, answer.budget, answer.exclude)

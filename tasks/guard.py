@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
@@ -28,7 +29,8 @@ def guarded_run() -> Iterator[None]:
     """Wraps the work of a flow.
 
     Asked to stop, the process ends soon whatever its threads compute: the store holds what is finished, and claims of
-    a process that is gone bind nobody.
+    a process that is gone bind nobody. A run that nobody cancelled (its machine or worker is stopped) counts as lost
+    then, so that an automation schedules it again.
 
     Raises:
         InputError: this machine's device limit is not there, or the run was lost too often.
@@ -38,10 +40,28 @@ def guarded_run() -> Iterator[None]:
     try:
         yield
     except TerminationSignal:
+        if _is_lost():
+            os._exit(os.EX_OK)  # by any other way out Prefect would set it to Crashed after it was scheduled again
         stop = threading.Timer(STOPPED_WITHIN, os._exit, [128 + signal.SIGTERM])
         stop.daemon = True  # a process that ends by itself does not wait for it
         stop.start()
         raise
+
+
+def _is_lost() -> bool:
+    """Sets a deployment's run to Lost, unless somebody has it stop for good."""
+    identifier = UUID(flow_run.get_id())
+    lost = State(type=StateType.CRASHED, name=LOST, message="Its process was asked to stop")
+    try:
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(identifier)
+            at_work = run.state is not None and run.state.type in (StateType.RUNNING, StateType.PAUSED)
+            if run.deployment_id is None or not at_work:
+                return False
+            client.set_flow_run_state(identifier, lost, force=True)
+    except httpx.HTTPError:  # the server is away too: later it misses the run's heartbeats
+        return False
+    return True
 
 
 def losses(states: Sequence[State]) -> int:

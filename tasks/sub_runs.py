@@ -20,7 +20,9 @@ from fishersft.data.store import Store
 from fishersft.steps.missing_shards import ShardToEmbed, missing_shards
 
 LOST_AFTER = 300.0  # seconds without a sign of life of a running sub-run; at work, it gives one every 5
-STARTS_WITHIN = 900.0  # seconds that a sub-run may be pending: a machine and its image may have to be had first
+# seconds that a run may be pending: a machine may have to be had first, for which its job stays in the queue of a busy
+# cluster, where a second job for the same run would only come after it
+STARTS_WITHIN = 6 * 3600.0
 POLL_SECONDS = 5.0
 LOG_SECONDS = 30.0  # between two notes that nobody works
 _LOOKED_AHEAD = 32  # shards of a sub-run that are looked for at a poll, so that a large one costs no more

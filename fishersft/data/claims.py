@@ -1,4 +1,4 @@
-"""Claims: who makes an artifact says so beside the store, so that others wait for it rather than do the same work.
+"""Claims: who makes an artifact, or does a run, says so beside the store, so that others wait rather than do the same.
 
 A claim is a hint and no lock. Where it fails (a store without conditional writes, an owner that stands still too
 long), work is done twice, and the artifact is right all the same.
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import psutil
 
@@ -29,6 +30,10 @@ LONGEST_PAUSE = 2.0  # seconds between two looks of a waiter
 _FIRST_PAUSE = 0.05
 
 _log = logging.getLogger(__name__)
+
+
+class AtWork(InputError):
+    """Another run of the same name is at work."""
 
 
 @contextmanager
@@ -44,11 +49,50 @@ def claimed(files: Files, kind: str, key: str, is_made: Callable[[], bool]) -> I
     """
     claim = _Claim(files, f".claims/{kind}-{key}.json")
     if not claim.take():
-        _wait(claim, f"{kind} artifact {key[:12]}", is_made)
+        said = partial(_log.warning, "waiting for %s artifact %s: another process makes it", kind, key[:12])
+        _wait(claim, said, is_made)
     try:
         yield
     finally:
         claim.release()
+
+
+@contextmanager
+def one_at_a_time(files: Files, run: str, wait: bool, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Has runs of one name come one after the other, whatever machines they are on.
+
+    Args:
+        files: those of the store.
+        run: the name, such as curate-verses.
+        wait: until the run at work has ended; else `AtWork` is raised while there is one.
+        on_wait: is told once who is at work, where this has to wait.
+
+    Raises:
+        AtWork: another run of that name is at work, and this one does not wait.
+        InputError: the store fails.
+    """
+    claim = _Claim(files, f".claims/run-{run}.json")
+    if not claim.take():
+        if wait:
+            _wait(claim, lambda: on_wait(_owner(claim.read())), lambda: False)
+        else:
+            _take_if_stale(claim, run)
+    try:
+        yield
+    finally:
+        claim.release()
+
+
+def _take_if_stale(claim: _Claim, run: str) -> None:
+    """Takes over from one who is no more; the claim of one who lives is renewed before it counts as stale."""
+    seen, since = claim.read(), time.monotonic()
+    while seen is not None and not _is_of_dead_process(seen) and time.monotonic() - since <= STALE_AFTER:
+        if claim.read() != seen:
+            raise AtWork(f"another run of {run} is at work ({_owner(seen)}), so this one does nothing")
+        time.sleep(LONGEST_PAUSE / 4)
+    claim.drop(seen)
+    if not claim.take():
+        raise AtWork(f"another run of {run} has just begun ({_owner(claim.read())}), so this one does nothing")
 
 
 def renewed_claims(files: Files, kind: str) -> dict[str, datetime]:
@@ -62,8 +106,8 @@ def renewed_claims(files: Files, kind: str) -> dict[str, datetime]:
     return {claim.name.removeprefix(start).removesuffix(end): claim.modified for claim in claims}
 
 
-def _wait(claim: _Claim, what: str, is_made: Callable[[], bool]) -> None:
-    """Returns when the artifact is made, or the claim taken over from one who does not renew it."""
+def _wait(claim: _Claim, on_wait: Callable[[], None], is_made: Callable[[], bool]) -> None:
+    """Returns when it is made, or the claim is ours: it was released, or not renewed by who had it."""
     last, since, pause = claim.read(), time.monotonic(), _FIRST_PAUSE
     while not is_made():
         now = claim.read()
@@ -74,7 +118,7 @@ def _wait(claim: _Claim, what: str, is_made: Callable[[], bool]) -> None:
             if claim.take():
                 return
         if pause == _FIRST_PAUSE:
-            _log.warning("waiting for %s: another process makes it", what)
+            on_wait()
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -160,6 +204,12 @@ def _is_of_dead_process(content: bytes) -> bool:
         return True
     except psutil.AccessDenied:
         return False
+
+
+def _owner(content: bytes | None) -> str:
+    """Who claimed it, for people."""
+    said = _said(content) if content else {}
+    return f"process {said.get('pid', 'unknown')} on {said.get('host', 'unknown')}"
 
 
 def _said(content: bytes) -> dict[str, object]:

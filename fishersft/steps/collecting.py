@@ -33,11 +33,11 @@ def age(text: str) -> timedelta:
     """The age that a text such as "30d" or "12h" means.
 
     Raises:
-        InputError: it is neither days nor hours.
+        InputError: it is neither days nor hours, or more than 99,999 of them, which may be before the year 1.
     """
-    match = re.fullmatch(r"(\d{1,6})([dh])", text)
+    match = re.fullmatch(r"(\d{1,5})([dh])", text)
     if match is None:
-        raise InputError(f"older than {text}: expected days or hours, such as 30d or 12h")
+        raise InputError(f"older than {text}: expected days or hours, such as 30d or 12h, 99999 at most")
     return timedelta(**{{"d": "days", "h": "hours"}[match[2]]: int(match[1])})
 
 

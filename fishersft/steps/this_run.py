@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fishersft.config import CurateConfig
 from fishersft.data.keys import digest_of
-from fishersft.data.runs import RunRecord
+from fishersft.data.runs import Run, RunRecord
 from fishersft.data.store import Store
 from fishersft.reporting.summary import Growth, StoreUse, ThisRun
 from fishersft.steps.corpus import load_index, shard_texts
 from fishersft.steps.outcome import Outcome
+
+
+def settings_digest(config: CurateConfig) -> str:
+    """The digest of all settings, as the run's record has it."""
+    return digest_of(config.model_dump(mode="json"))
+
+
+def report_of_the_same(config: CurateConfig, corpus: str, run: Run, previous: RunRecord | None) -> str | None:
+    """The report of the run before, where this one goes on from it and neither corpus nor settings have changed.
+
+    Then the run has nothing to do, and its record is as that of the run before: what that uses stays in the store.
+
+    Args:
+        corpus: the corpus artifact's key.
+        previous: the record of the last finished run of that name.
+    """
+    if config.selection.extends != "previous" or previous is None or "report" not in previous.facts:
+        return None
+    if (previous.facts["corpus"], previous.facts["settings"]) != (corpus, settings_digest(config)):
+        return None
+    run.uses(*previous.roots)
+    run.note(**previous.facts)
+    return previous.facts["report"]
 
 
 def describe_run(

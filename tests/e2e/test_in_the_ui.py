@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.run_form import Form, choose_from_menu
 from tests.e2e.ui_fixtures import Ui, chromium, page, prefect_server, ui  # noqa: F401  fixtures
-from tests.integration.test_fan_out import until
+from tests.prefect_server import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.server]
 
@@ -23,7 +23,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_form(ui: Ui, page: Page, deployment: str) -> Form:  # noqa: F811
-    found = ui.api(f"deployments/name/{deployment}")["id"]
+    found = ui.server.deployment(deployment)["id"]
     page.goto(f"{ui.server.url}/v2/deployments/deployment/{found}/run")
     form = Form(page)
     expect(form.field("config", "Name")).to_be_visible()
@@ -32,10 +32,10 @@ def open_form(ui: Ui, page: Page, deployment: str) -> Form:  # noqa: F811
 
 def submit(ui: Ui, page: Page) -> str:  # noqa: F811
     """Submits the form; the id of the run that it started."""
-    before = ui.api("flow_runs/count", flow_runs={})
+    before = ui.server.post("flow_runs/count")
     page.get_by_role("button", name="Submit", exact=True).click()
-    until(lambda: ui.api("flow_runs/count", flow_runs={}) > before, "the form started a run")
-    return ui.api("flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)[0]["id"]
+    until(lambda: ui.server.post("flow_runs/count") > before, "the form started a run")
+    return ui.server.post("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})[0]["id"]
 
 
 def open_run(ui: Ui, page: Page, run: str, tab: str = "Artifacts") -> None:  # noqa: F811
@@ -70,7 +70,7 @@ def approved_run(ui: Ui, page: Page, shots: Path) -> str:  # noqa: F811
     answer.write("1", "Exclude")
     page.screenshot(path=shots / "approval.png")
     dialog.get_by_role("button", name="Resume", exact=True).click()
-    assert ui.wait(run, "Completed", "Failed", "Crashed", "Cancelled")["state_name"] == "Completed", ui.log(run)
+    assert ui.wait(run, "Completed", "Failed", "Crashed", "Cancelled") == "Completed", ui.server.log(run)
     return run
 
 
@@ -96,7 +96,7 @@ def test_a_comparisons_form_asks_for_methods_and_budgets_before_the_deep_section
 
 
 def test_a_run_is_started_from_the_form_and_goes_on_as_it_was_approved(ui: Ui, approved_run: str) -> None:  # noqa: F811
-    run = ui.api(f"flow_runs/{approved_run}")
+    run = ui.server.get(f"flow_runs/{approved_run}")
     assert run["name"] == "curate-verses-6-sentences"
     assert {"verses", "information"} <= set(run["tags"])
     proposed, chosen = (json.loads(ui.artifact(f"curate-verses-{key}")["data"]) for key in ("proposed", "chosen"))
@@ -122,7 +122,7 @@ def test_summary_tables_figures_and_progress_of_the_run_are_to_be_seen(
     open_run(ui, page, approved_run)
     expect(page.get_by_text(re.compile("^progress$", re.IGNORECASE)).first).to_be_visible()
     page.screenshot(path=shots / "run.png", full_page=True)
-    of_run = ui.api("artifacts/filter", flow_runs={"id": {"any_": [approved_run]}}, limit=200)
+    of_run = ui.server.artifacts(approved_run)
     progress = {
         artifact["description"].split(":")[0]: artifact["data"] for artifact in of_run if artifact["type"] == "progress"
     }
@@ -143,11 +143,12 @@ def test_settings_that_do_not_go_together_are_refused_with_one_line(ui: Ui, page
     form.write(str(ui.corpus), "config", "Corpus", "Path")
     form.choose("v-optimal", "config", "Selection", "Criterion")
     run = submit(ui, page)
-    message = ui.wait(run, "Failed")["state"]["message"]
+    ui.wait(run, "Failed")
+    message = ui.server.get(f"flow_runs/{run}")["state"]["message"]
     assert message.endswith(
         "selection: criterion v-optimal needs a target, a sample of what the model will be used on; name one"
     )
-    assert "\n" not in message and "Traceback" not in ui.log(run)
+    assert "\n" not in message and "Traceback" not in ui.server.log(run)
     open_run(ui, page, run, "Details")
     expect(page.get_by_text("criterion v-optimal needs a target").first).to_be_visible()
     page.screenshot(path=shots / "refused.png")

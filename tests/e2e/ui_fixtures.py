@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
 from playwright.sync_api import Page, expect, sync_playwright
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.integration.conftest import PrefectServer, chromium, prefect_server  # noqa: F401  fixtures
-from tests.integration.test_fan_out import prefect, until
+from tests.integration.conftest import chromium, prefect_server  # noqa: F401  fixtures
 from tests.integration.test_pages_in_browser import ARGUMENTS
-from tests.processes import kill
+from tests.prefect_server import ROOT, PrefectServer, until
 
-ROOT = Path(__file__).parents[2]
 POOL = "fishersft"
 PATIENCE = 60_000  # milliseconds that a page may take
 
@@ -34,32 +29,20 @@ class Ui:
     corpus: Path
     settings: dict[str, Any]
 
-    def api(self, path: str, **body: Any) -> Any:
-        """What the server answers to a request; a filter where there is a body."""
-        url = f"{self.server.url}/api/{path}"
-        answer = httpx.post(url, json=body, timeout=60) if body else httpx.get(url, timeout=60)
-        assert answer.is_success, answer.text
-        return answer.json()
-
     def start(self, **changes: Any) -> str:
         """Starts a run of curate/manual as the API does; its id."""
-        deployment = self.api("deployments/name/curate/manual")["id"]
         config = {**self.settings, "corpus": {**self.settings["corpus"], "path": str(self.corpus)}, **changes}
-        return self.api(f"deployments/{deployment}/create_flow_run", parameters={"config": config})["id"]
+        return self.server.start_run("curate/manual", {"config": config})
 
-    def wait(self, run: str, *states: str, seconds: float = 240) -> dict[str, Any]:
-        """The run, once it is in one of these states."""
-        until(lambda: self.api(f"flow_runs/{run}")["state_name"] in states, f"{run} is {states}", seconds)
-        return self.api(f"flow_runs/{run}")
+    def wait(self, run: str, *states: str) -> str:
+        """The state of the run, once it is one of these."""
+        until(lambda: self.server.state(run) in states, f"{run} is {states}")
+        return self.server.state(run)
 
     def artifact(self, key: str) -> dict[str, Any]:
         """The last artifact of that key."""
-        return self.api("artifacts/filter", artifacts={"key": {"any_": [key]}}, sort="CREATED_DESC")[0]
-
-    def log(self, run: str) -> str:
-        """What the run logged, a line each."""
-        lines = self.api("logs/filter", logs={"flow_run_id": {"any_": [run]}})
-        return "\n".join(line["message"] for line in lines)
+        wanted = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
+        return self.server.post("artifacts/filter", wanted)[0]
 
 
 @pytest.fixture(scope="module")
@@ -83,22 +66,13 @@ def ui(
         "finetune": {"epochs": 1, "batch_tokens": 64},
         "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"calibration_pairs": 4}},
     }
-    added = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    server = PrefectServer(prefect_server.url, {**prefect_server.environment, **added})
-    pool = {"name": POOL, "type": "process"}
-    assert httpx.post(f"{server.url}/api/work_pools/", json=pool).is_success
+    server = prefect_server.with_environment(OMP_NUM_THREADS="1")
+    server.post("work_pools/", {"name": POOL, "type": "process"})
     prefect_file = folder / "prefect.yaml"
     prefect_file.write_text(_prefect_file(settings))
-    prefect(server, "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file))
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", "worker"]
-    with (folder / "worker.log").open("w") as log:
-        worker = subprocess.Popen(command, cwd=folder, env=server.environment, stdout=log, stderr=subprocess.STDOUT)
-    yield Ui(server, folder / "verses.txt", settings)
-    kill(worker.pid)
+    server.module("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file), cwd=ROOT)
+    with server.worker(POOL, folder / "worker.log", limit=4):
+        yield Ui(server, folder / "verses.txt", settings)
 
 
 @pytest.fixture(scope="module")

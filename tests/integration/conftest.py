@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "shakespeare.yaml"
+from tests.prefect_server import ROOT, PrefectServer, running_prefect
+
+EXAMPLE = ROOT / "examples" / "shakespeare.yaml"
 SMALL = (
     "corpus.max_rows=60",
     "corpus.held_out_fraction=0.3",
@@ -29,51 +28,11 @@ SMALL = (
 )
 
 
-@dataclass(frozen=True)
-class PrefectServer:
-    url: str
-    environment: dict[str, str]
-
-
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A Prefect server with its own SQLite database, for this test session."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("prefect")
-    url = f"http://127.0.0.1:{port}"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"{url}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_WAIT_POLICY": "passive",
-    }
-    log = (home / "server.log").open("w")
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait_until_healthy(f"{url}/api/health", process, home / "server.log")
-        yield PrefectServer(url, environment)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        log.close()
-
-
-def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(120):
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.ConnectError:
-            pass
-        time.sleep(0.5)
-    pytest.fail(f"the Prefect server did not answer within 60 s:\n{log.read_text()}")
+    """A Prefect server for this test session."""
+    with running_prefect(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
 
 
 @dataclass(frozen=True)
@@ -84,6 +43,13 @@ class CurationRun:
     store: Path
     output: Path
     printed: str
+
+    @property
+    def flow_run(self) -> dict[str, Any]:
+        """What the server knows of it."""
+        name = {"flow_runs": {"name": {"any_": ["curate-shakespeare-8-sentences"]}}}
+        (run,) = self.server.post("flow_runs/filter", {**name, "sort": "START_TIME_ASC", "limit": 1})
+        return run
 
 
 def curate(

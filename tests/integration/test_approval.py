@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from prefect import State, flow
 from prefect.client.orchestration import get_client
@@ -21,8 +20,7 @@ from fishersft.reporting.proposal import Proposal
 from fishersft.steps.outcome import Outcome
 from tasks import approval
 from tasks.approval import NotApproved, approved, check_approval
-from tests.integration.conftest import PrefectServer
-from tests.integration.test_fan_out import until
+from tests.prefect_server import PrefectServer, until
 
 pytestmark = pytest.mark.server
 IDS = [f"{n:012x}" for n in range(10, 16)]
@@ -59,18 +57,18 @@ class Asked:
     """Runs of `asking`, whose questions other threads answer."""
 
     def __init__(self, server: PrefectServer) -> None:
-        self.api = f"{server.url}/api"
+        self.server = server
 
     def paused(self) -> list[str]:
         body = {"flow_runs": {"state": {"name": {"any_": ["Paused"]}}, "name": {"any_": ["asking"]}}}
-        return [run["id"] for run in httpx.post(f"{self.api}/flow_runs/filter", json=body, timeout=60).json()]
+        return [run["id"] for run in self.server.post("flow_runs/filter", body)]
 
     def answer(self, *answers: dict[str, Any]) -> None:
         for given in answers:
-            until(lambda: bool(self.paused()), "a run asks", 120)
+            until(self.paused, "a run asks")
             (run,) = self.paused()
             body = {"run_input": {"decision": "approve", "budget": 6, "exclude": [], **given}}
-            answered = httpx.post(f"{self.api}/flow_runs/{run}/resume", json=body, timeout=60).json()
+            answered = self.server.post(f"flow_runs/{run}/resume", body)
             assert answered["status"] == "ACCEPT", answered
             until(
                 lambda run=run, state=answered["state"]["id"]: self.state_id(run) != state or not self.paused(),
@@ -78,7 +76,7 @@ class Asked:
             )
 
     def state_id(self, run: str) -> str:
-        return httpx.get(f"{self.api}/flow_runs/{run}", timeout=60).json()["state_id"]
+        return self.server.get(f"flow_runs/{run}")["state_id"]
 
     def run(self, config: CurateConfig, *answers: dict[str, Any]) -> State[Any]:
         answering = threading.Thread(target=self.answer, args=answers)
@@ -93,7 +91,7 @@ def asked(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(approval, "POLL_SECONDS", 0.3)
     monkeypatch.setattr(approval, "show_proposal", lambda config, proposal: None)
     # Logs would be sent until this process ends, and the server ends before it.
-    with temporary_settings({PREFECT_API_URL: f"{prefect_server.url}/api", PREFECT_LOGGING_TO_API_ENABLED: False}):
+    with temporary_settings({PREFECT_API_URL: prefect_server.api, PREFECT_LOGGING_TO_API_ENABLED: False}):
         yield Asked(prefect_server)
 
 
@@ -137,7 +135,7 @@ def test_a_run_that_is_started_again_is_not_asked_what_it_was_answered(asked: As
     done = asked.run(config(), {"budget": 4})
     run = UUID(str(done.state_details.flow_run_id))
     again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
-    assert httpx.post(f"{asked.api}/flow_runs/{run}/set_state", json=again, timeout=60).is_success
+    asked.server.post(f"flow_runs/{run}/set_state", again)
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(run)
     state = run_flow(asking, flow_run=flow_run, parameters={"config": config()}, return_type="state")

@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
 from fishersft.reporting.comparison import Comparison, read_comparison
 from fishersft.steps.models import PreparedModel
-from tests.integration.conftest import PrefectServer
+from tests.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.server
 
@@ -96,10 +95,7 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
 
     _, again = compared(prefect_server, settings, tmp_path)
     assert made_and_found(again)[0] == 0
-    shown = httpx.post(
-        f"{prefect_server.url}/api/artifacts/latest/filter",
-        json={"artifacts": {"key": {"like_": "compare-verses-%"}}},
-    ).json()
+    shown = prefect_server.post("artifacts/latest/filter", {"artifacts": {"key": {"like_": "compare-verses-%"}}})
     assert {artifact["key"].removeprefix("compare-verses-") for artifact in shown} == {
         "summary",
         "equal-tokens",

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import datasets
-import httpx
 import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -83,14 +82,12 @@ def test_the_three_algorithms_pick_the_same_on_real_embeddings(first_run: Curati
 
 
 def test_the_server_knows_the_run_its_tasks_its_artifacts_and_its_logs(first_run: CurationRun) -> None:
-    api = f"{first_run.server.url}/api"
-    named = {"flow_runs": {"name": {"any_": ["curate-shakespeare-8-sentences"]}}, "sort": "START_TIME_ASC", "limit": 1}
-    (run,) = httpx.post(f"{api}/flow_runs/filter", json=named).json()
+    server, run = first_run.server, first_run.flow_run
     assert run["state_type"] == "COMPLETED"
-    this_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    tasks = {task["name"] for task in httpx.post(f"{api}/task_runs/filter", json=this_run).json()}
+    found = server.post("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    tasks = {task["name"] for task in found}
     assert {"read the corpus", "select by information gain", "fine-tune on uniform", "write the report"} <= tasks
-    artifacts = httpx.post(f"{api}/artifacts/filter", json=this_run).json()
+    artifacts = server.artifacts(run["id"])
     assert {artifact["type"] for artifact in artifacts} == {"markdown", "table", "progress"}
     summary = next(a["data"] for a in artifacts if a["key"] == "curate-shakespeare-summary")
     assert "information gain" in summary and "report/index.html" in str(artifacts)
@@ -99,8 +96,7 @@ def test_the_server_knows_the_run_its_tasks_its_artifacts_and_its_logs(first_run
     for method in ("information-gain", "uniform"):
         losses = next(a["data"] for a in artifacts if a["key"] == f"curate-shakespeare-losses-{method}")
         assert "Training loss: `" in losses and "| Epoch | Steps |" in losses
-    logs = httpx.post(f"{api}/logs/filter", json={"logs": {"flow_run_id": {"any_": [run["id"]]}}}).json()
-    assert any("fine-tuned-model" in line["message"] for line in logs)
+    assert "fine-tuned-model" in server.log(run["id"])
 
 
 def test_bad_input_is_one_clear_line_before_any_model_is_loaded(first_run: CurationRun, tmp_path: Path) -> None:

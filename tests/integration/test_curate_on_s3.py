@@ -5,27 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.integration.conftest import PrefectServer, curate
+from tests.integration.conftest import curate
+from tests.prefect_server import PrefectServer
 from tests.seaweed import S3Server
 
 pytestmark = [pytest.mark.server, pytest.mark.real_model]
 
 
 def artifacts_of_the_last_run(server: PrefectServer) -> dict[str, str]:
-    api = f"{server.url}/api"
-    (run,) = httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
-    of_it = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    return {a["key"]: a["data"] for a in httpx.post(f"{api}/artifacts/filter", json=of_it).json() if a["key"]}
+    (run,) = server.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    return {a["key"]: a["data"] for a in server.artifacts(run["id"]) if a["key"]}
 
 
 def test_a_second_run_on_s3_computes_nothing_and_says_so_in_ui_and_report(
     prefect_server: PrefectServer, s3_server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
-    environment = {**prefect_server.environment, **s3_server.environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    server = PrefectServer(prefect_server.url, environment)
+    server = prefect_server.with_environment(**s3_server.environment, XDG_CACHE_HOME=str(tmp_path / "cache"))
     settings = ("corpus.max_rows=40", "evaluation.sentences=8", "evaluation.prompts=2")
     first = curate(server, f"{bucket}/store", f"{bucket}/output", *settings)
     assert first.returncode == 0, first.stdout + first.stderr

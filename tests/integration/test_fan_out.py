@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import yaml
 
 from fishersft.config import CurateConfig
 from tests.faults.whole_run import contents, small_config, start_run
-from tests.integration.conftest import PrefectServer
+from tests.prefect_server import ROOT, PrefectServer, until
 from tests.processes import kill
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).parents[2]
 POOL = "fishersft-gpu"
 # What runs in the parent: the command line, but with shorter patience.
 PARENT = """
@@ -36,26 +33,14 @@ main()
 @pytest.fixture(scope="module")
 def server(prefect_server: PrefectServer) -> PrefectServer:
     """Prefect's server with the work pool and two deployments for it: the real one and a slow one."""
-    added = {
-        "PYTHONPATH": str(ROOT),
-        "FISHERSFT_HOME": str(ROOT),
-        "OMP_NUM_THREADS": "1",  # the bytes may differ by how many threads add up
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    server = PrefectServer(prefect_server.url, {**prefect_server.environment, **added})
-    pool = {"name": POOL, "type": "process", "concurrency_limit": 2}
-    assert httpx.post(f"{server.url}/api/work_pools/", json=pool).is_success
-    prefect(server, "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--name", "gpu")
+    # one thread, as the bytes may differ by how many add up
+    server = prefect_server.with_environment(FISHERSFT_HOME=str(ROOT), OMP_NUM_THREADS="1")
+    server.post("work_pools/", {"name": POOL, "type": "process", "concurrency_limit": 2})
+    deploy = ("prefect", "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml")
+    server.module(*deploy, "--name", "gpu", cwd=ROOT)
     slow = "tests/integration/slow_embedding.py:embed_shards"
-    options = ("--prefect-file", "deployments/prefect.yaml", "--name", "slow", "--pool", POOL)
-    prefect(server, "--no-prompt", "deploy", slow, *options)
+    server.module(*deploy, slow, "--name", "slow", "--pool", POOL, cwd=ROOT)
     return server
-
-
-def prefect(server: PrefectServer, *arguments: str) -> None:
-    command = [sys.executable, "-m", "prefect", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=server.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -78,41 +63,18 @@ def expected(config: CurateConfig, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def workers(server: PrefectServer, tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Two workers that do one sub-run at a time, by name; their logs are in `tmp_path`."""
-    names = [f"{word}-of-{tmp_path.name}" for word in ("one", "other")]
-    started = {name: start_worker(server, name, tmp_path / name) for name in names}
-    try:
-        until(lambda: set(started) <= online(server), "both workers are online")
-        yield started
-    finally:
-        for worker in started.values():
-            kill(worker.pid)
+def workers(server: PrefectServer, tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Two workers that do one sub-run at a time, by the names of their logs in `tmp_path`."""
+    with (
+        server.worker(POOL, tmp_path / "one") as one,
+        server.worker(POOL, tmp_path / "other") as other,
+    ):
+        yield {"one": one, "other": other}
 
 
 def artifacts(store: str) -> dict[str, str]:
     """Their contents' digests; but a listing is only made of a corpus file that has been there for two seconds."""
     return {key: content for key, content in contents(store).items() if not key.startswith("listing/")}
-
-
-def start_worker(server: PrefectServer, name: str, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--limit", "1", "--name", name]
-    with log.open("w") as printed:
-        return subprocess.Popen(
-            command, cwd=log.parent, env=server.environment, stdout=printed, stderr=subprocess.STDOUT, text=True
-        )
-
-
-def online(server: PrefectServer) -> set[str]:
-    found = httpx.post(f"{server.url}/api/work_pools/{POOL}/workers/filter", json={}).json()
-    return {worker["name"] for worker in found if worker["status"] == "ONLINE"}
-
-
-def until(happened: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -137,7 +99,7 @@ def curating(
 def sub_runs(server: PrefectServer, deployment: str) -> list[str]:
     """The states of all sub-runs of that deployment."""
     wanted = {"deployments": {"name": {"any_": [deployment.split("/")[1]]}}}
-    return [run["state_name"] for run in httpx.post(f"{server.url}/api/flow_runs/filter", json=wanted).json()]
+    return [run["state_name"] for run in server.post("flow_runs/filter", wanted)]
 
 
 def claiming_processes(store: str) -> set[int]:
@@ -172,11 +134,11 @@ def test_what_a_killed_worker_leaves_is_embedded_by_the_other_and_the_artifacts_
     server: PrefectServer,
     config: CurateConfig,
     expected: dict[str, str],
-    workers: dict[str, subprocess.Popen[str]],
+    workers: dict[str, subprocess.Popen[bytes]],
     tmp_path: Path,
 ) -> None:
     with curating(server, config, "embed-shards/slow", tmp_path / "log") as run:
-        until(lambda: bool(claiming_processes(config.store)), "a worker embeds", seconds=120)
+        until(lambda: claiming_processes(config.store), "a worker embeds")
         (busy, *_) = claiming_processes(config.store)
         (victim,) = [worker for worker in workers.values() if busy in family(worker.pid)]
         kill(victim.pid)

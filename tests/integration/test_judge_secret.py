@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fishersft.data.store import Store
-from tests.integration.conftest import PrefectServer
 from tests.judge_server import running_judge_server
+from tests.prefect_server import PrefectServer
 
 KEY = "sk-test-block-4f1b"
 PROGRAM = """
@@ -65,6 +65,5 @@ def test_a_key_in_a_secret_block_reaches_the_endpoint_and_nothing_else(
         assert "2 asked" in done.stdout, done.stdout + done.stderr
         assert {headers["authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     assert KEY not in done.stdout + done.stderr
-    home = Path(prefect_server.environment["PREFECT_HOME"])
-    for file in (file for folder in (home, tmp_path) for file in folder.rglob("*") if file.is_file()):
+    for file in (file for folder in (prefect_server.home, tmp_path) for file in folder.rglob("*") if file.is_file()):
         assert KEY.encode() not in file.read_bytes(), file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -23,9 +22,7 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Browser) -> None:
-    url = first_run.server.url
-    named = {"flow_runs": {"name": {"any_": ["curate-shakespeare-8-sentences"]}}, "sort": "START_TIME_ASC", "limit": 1}
-    (run,) = httpx.post(f"{url}/api/flow_runs/filter", json=named).json()
+    url, run = first_run.server.url, first_run.flow_run
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
     page.goto(f"{url}/v2/runs/flow-run/{run['id']}")
     expect(page.get_by_text("curate-shakespeare-8-sentences").first).to_be_visible(timeout=30_000)
@@ -36,7 +33,7 @@ def test_the_run_is_visible_in_prefects_ui(first_run: CurationRun, browser: Brow
     expect(page.get_by_text("select by information gain").first).to_be_visible(timeout=30_000)
     for key, shown in (("summary", "Key numbers"), ("chosen", "gain (nats)"), ("report", "Where the whole report is")):
         of_key = {"artifacts": {"key": {"any_": [f"curate-shakespeare-{key}"]}}}
-        artifact = httpx.post(f"{url}/api/artifacts/filter", json=of_key).json()[0]
+        artifact = first_run.server.post("artifacts/filter", of_key)[0]
         page.goto(f"{url}/v2/artifacts/artifact/{artifact['id']}")
         expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=30_000)
     page.close()

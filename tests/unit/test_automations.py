@@ -44,6 +44,13 @@ def test_a_silent_run_is_lost_and_a_lost_run_is_scheduled_again() -> None:
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
 
 
+def test_no_automation_waits_for_what_it_sets_as_the_server_would_have_it_act_twice() -> None:
+    for automation in automations.wanted():
+        (action,) = automation.actions
+        if isinstance(action, ChangeFlowRunState):
+            assert f"prefect.flow-run.{action.name}" not in automation.trigger.expect
+
+
 def test_the_environment_of_jobs_has_the_heartbeats_that_the_automations_expect() -> None:
     assert JOB_ENVIRONMENT["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
 
@@ -75,9 +82,13 @@ def test_notifications_are_registered_where_a_block_is_named() -> None:
     CustomWebhookNotificationBlock(name="curation", url="http://127.0.0.1:9/").save("curation")
     Variable.set(automations.NOTIFICATIONS, "custom-webhook/curation")
     told = [a for a in automations.wanted() if isinstance(a.actions[0], SendNotification)]
-    assert [a.trigger.expect for a in told] == [
+    assert [a.trigger.expect for a in told[:2]] == [
         {"prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
         {"fishersft.selection.not-better"},
+    ]
+    assert [(a.trigger.after, a.trigger.within) for a in told[2:]] == [
+        ({"prefect.flow-run.Late"}, automations.LATE_FOR),
+        ({"prefect.flow-run.Pending"}, automations.PENDING_FOR),
     ]
 
 

@@ -230,7 +230,7 @@ def test_gc_says_what_stayed_because_a_run_came_to_need_it(
     assert published(store) == {CORPUS, SHARD, EMBEDDINGS}
 
 
-@pytest.mark.parametrize("age", ["30", "d", "-1d", "30 days", "1e3d", "9999999d"])
+@pytest.mark.parametrize("age", ["30", "d", "-1d", "30 days", "1e3d", "999999d"])
 def test_an_age_that_is_none_is_refused(run: Run, age: str) -> None:
     with pytest.raises(InputError, match=rf"older than {age}: expected days or hours, such as 30d or 12h"):
         run("gc", "--older-than", age)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 from fishersft.data import claims
-from fishersft.data.claims import claimed, renewed_claims
+from fishersft.data.claims import AtWork, claimed, one_at_a_time, renewed_claims
 from fishersft.data.files import Files
 from fishersft.data.store import Draft, Store
 from fishersft.steps.outcome import Outcome, find_or_make
@@ -135,3 +137,63 @@ def test_a_damaged_claim_is_waited_for_and_taken_over(files: Files, monkeypatch:
     files.write(NAME, b"{")
     with claimed(files, "shard", "1", never):
         assert files.read(NAME) != b"{"
+
+
+RUN = ".claims/run-curate-verses.json"
+
+
+def nobody(owner: str) -> None:
+    raise AssertionError(f"nothing to wait for, but {owner} was told of")
+
+
+def test_a_run_waits_for_another_of_its_name_and_is_told_whom_for(files: Files) -> None:
+    told, order = list[str](), list[str]()
+    begun = threading.Event()
+
+    def first() -> None:
+        with one_at_a_time(files, "curate-verses", True, nobody):
+            begun.set()
+            while not told:
+                time.sleep(0.01)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(60)
+    with one_at_a_time(files, "curate-verses", True, told.append):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"] and told == [f"process {os.getpid()} on {socket.gethostname()}"]
+    assert not files.exists(RUN)
+
+
+def test_runs_of_other_names_do_not_wait(files: Files) -> None:
+    with one_at_a_time(files, "curate-verses", True, nobody), one_at_a_time(files, "curate-prose", False, nobody):
+        pass
+
+
+def test_a_run_that_does_not_wait_ends_while_another_is_at_work(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RENEWED_EVERY", 0.05)
+    with one_at_a_time(files, "gc", False, nobody):
+        said = pytest.raises(AtWork, match=rf"another run of gc is at work \(process {os.getpid()} on ")
+        with said, one_at_a_time(files, "gc", False, nobody):
+            pytest.fail("two at once")
+        assert files.exists(".claims/run-gc.json")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_the_run_of_a_killed_process_holds_nobody_up(files: Files, wait: bool) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    files.write(RUN, claim_of(pid=ended.pid))
+    with one_at_a_time(files, "curate-verses", wait, lambda owner: None):
+        assert b"another" not in files.read(RUN)
+
+
+def test_the_run_of_a_machine_that_is_gone_holds_up_no_other_for_long(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "STALE_AFTER", 0.5)
+    files.write(RUN, claim_of(host="elsewhere", pid=1))
+    with one_at_a_time(files, "curate-verses", False, nobody):
+        assert b"another" not in files.read(RUN)

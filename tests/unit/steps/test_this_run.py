@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fishersft.config import CurateConfig
-from fishersft.data.runs import RunRecord
+from fishersft.config import CurateConfig, SelectionConfig
+from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
 from fishersft.data.store import Store
 from fishersft.reporting.summary import Growth
 from fishersft.steps.conditions import extending_previous
 from fishersft.steps.corpus import load_index, read_corpus, shard_rows
 from fishersft.steps.outcome import Outcome
-from fishersft.steps.this_run import describe_run
+from fishersft.steps.this_run import describe_run, report_of_the_same, settings_digest
 
 TOKENS_A_ROW = 3
 KEY = "a" * 64
@@ -118,3 +118,34 @@ def test_extending_the_previous_run_means_its_selection_and_nothing_where_there_
     assert extending_previous(asked, None).selection.extends is None
     assert extending_previous(asked, record()).selection.extends is None
     assert extending_previous(config, record(selection=KEY)) == config
+
+
+def unchanged(store: Store, config: CurateConfig, corpus: str, previous: RunRecord | None) -> tuple[str | None, Run]:
+    """The report that stands, and the run that looked for it."""
+    with recorded_run(store, "x") as run:
+        return report_of_the_same(config, corpus, run, previous), run
+
+
+def test_a_run_that_would_go_on_from_the_one_before_over_the_same_corpus_leaves_it_at_its_report(
+    store: Store, config: CurateConfig
+) -> None:
+    growing = config.model_copy(update={"selection": SelectionConfig(extends="previous")})
+    facts = {"corpus": KEY, "selection": "a" * 64, "report": "b" * 64, "settings": settings_digest(growing)}
+    before = record(**facts).model_copy(update={"roots": [f"selection/{'a' * 64}", f"report/{'b' * 64}"]})
+    report, run = unchanged(store, growing, KEY, before)
+    assert report == "b" * 64
+    again = last_finished(store, "x")
+    assert again is not None and again.id == run.id
+    assert (again.facts, again.roots, again.made) == (facts, before.roots, 0), "gc keeps what it stands for"
+
+
+def test_whatever_is_new_is_reason_to_run(store: Store, config: CurateConfig) -> None:
+    growing = config.model_copy(update={"selection": SelectionConfig(extends="previous")})
+    facts = {"corpus": KEY, "report": "b" * 64, "settings": settings_digest(growing)}
+    larger = growing.model_copy(update={"selection": SelectionConfig(extends="previous", budget=7)})
+    assert unchanged(store, growing, "c" * 64, record(**facts))[0] is None  # another corpus
+    assert unchanged(store, larger, KEY, record(**facts))[0] is None  # other settings
+    assert unchanged(store, growing, KEY, None)[0] is None  # the first run
+    assert unchanged(store, growing, KEY, record(corpus=KEY))[0] is None  # one of an earlier version
+    once = {**facts, "settings": settings_digest(config)}
+    assert unchanged(store, config, KEY, record(**once))[0] is None  # each run stands for itself
