@@ -70,7 +70,7 @@ def fit(features: np.ndarray, counts: np.ndarray, start: np.ndarray | None = Non
         gradient = x.T @ (weight * likely / norm) - sums + RIDGE * theta
         return value / total, gradient.ravel() / total
 
-    start = np.zeros(shape) if start is None else start
+    begin = np.zeros(shape).ravel() if start is None else np.array(start, dtype=np.float64).ravel()
     options = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _GRADIENT, "ftol": 1e-15}
-    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
+    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options=options)
     return centred(found.x.reshape(shape))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from fishersft import baselines
 from fishersft.experiments.softmax_regression import fit, probabilities
 from fishersft.experiments.word_problem import WordProblem
+from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.selection import select
 
-Chooser = Literal[
-    "D-optimal", "Fisher-weighted", "V-optimal", "uniform", "density", "sentence-design", "clustering"
-]
+Chooser = Literal["D-optimal", "Fisher-weighted", "V-optimal", "uniform", "density", "sentence-design", "clustering"]
 
 
 class Trial(NamedTuple):
@@ -50,19 +50,26 @@ def trials(
 def chosen_order(problem: WordProblem, method: Chooser, budget: int, regularization: float, seed: int) -> np.ndarray:
     """The sentences that a method chooses, in its order: (budget,), int64."""
     blocks, lengths = problem.blocks, problem.lengths
-    if method == "D-optimal":
-        return select(blocks, budget, regularization=regularization).indices
-    if method == "Fisher-weighted":
-        likely = probabilities(problem.vectors, problem.theta)
-        weights = (1 - (likely**2).sum(axis=1))[problem.words.ravel()]
-        return select(blocks.weighted(weights.astype(np.float32)), budget, regularization=regularization).indices
-    if method == "V-optimal":
-        return select(blocks, budget, regularization=regularization, criterion="v-optimal", target=blocks).indices
-    if method == "uniform":
-        return baselines.uniform(lengths, budget, seed=seed)
-    means = baselines.mean_embeddings(blocks)
-    if method == "density":
-        return baselines.density(means, lengths, budget, seed=seed)
-    if method == "clustering":
-        return baselines.clustering(means, lengths, budget, seed=seed)
-    return baselines.sentence_d_optimal(means, lengths, budget, regularization=regularization)
+
+    def design(pool: TokenBlocks, **settings: Any) -> np.ndarray:
+        return select(pool, budget, regularization=regularization, **settings).indices
+
+    def by_mean(choose: Callable[..., np.ndarray], **settings: Any) -> np.ndarray:
+        return choose(baselines.mean_embeddings(blocks), lengths, budget, **settings)
+
+    choosers: dict[Chooser, Callable[[], np.ndarray]] = {
+        "D-optimal": lambda: design(blocks),
+        "Fisher-weighted": lambda: design(_weighted(problem)),
+        "V-optimal": lambda: design(blocks, criterion="v-optimal", target=blocks),
+        "uniform": lambda: baselines.uniform(lengths, budget, seed=seed),
+        "density": lambda: by_mean(baselines.density, seed=seed),
+        "sentence-design": lambda: by_mean(baselines.sentence_d_optimal, regularization=regularization),
+        "clustering": lambda: by_mean(baselines.clustering, seed=seed),
+    }
+    return choosers[method]()
+
+
+def _weighted(problem: WordProblem) -> TokenBlocks:
+    """The blocks, each token weighted by how uncertain the true model is of it: 1 - sum of p^2."""
+    weights = 1 - (probabilities(problem.vectors, problem.theta) ** 2).sum(axis=1)
+    return problem.blocks.weighted(torch.from_numpy(weights[problem.words.ravel()]))
