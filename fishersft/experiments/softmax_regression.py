@@ -71,6 +71,11 @@ def fit(features: np.ndarray, counts: np.ndarray, start: np.ndarray | None = Non
         return value / total, gradient.ravel() / total
 
     begin = np.zeros(shape).ravel() if start is None else np.array(start, dtype=np.float64).ravel()
-    options = {"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _GRADIENT, "ftol": 1e-15}
-    found = minimize(loss, begin, jac=True, method="L-BFGS-B", options=options)
+    found = minimize(
+        loss,
+        begin,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": _ITERATIONS, "maxfun": 2 * _ITERATIONS, "gtol": _GRADIENT, "ftol": 1e-15},
+    )
     return centred(found.x.reshape(shape))
