@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fishersft import terminal
-from fishersft.config.files import load_settings
+from fishersft.config.files import Settings, load_settings
 from fishersft.plug_ins import load_plug_in
 
 reproduce_app = typer.Typer(
@@ -49,6 +49,26 @@ def own_tokens(
     _simulate("own-tokens-redrawn" if redrawn else "own-tokens", overrides)
 
 
+@reproduce_app.command()
+def speed(overrides: Overrides = None) -> None:
+    """Algorithms 1 and 2 as published against each other and the engine, on a language model's embeddings."""
+    from fishersft.config.speed import SpeedConfig
+    from fishersft.reporting.speed import speed_sheet
+    from fishersft.reporting.tables import sheet_table
+    from fishersft.steps.publishing import output_folder
+
+    settings = _preset("speed", overrides, SpeedConfig)
+    found = load_plug_in("fishersft.flows", "speed")(settings)
+    terminal.console.print(sheet_table(speed_sheet(found)))
+    terminal.print_path("table", f"{output_folder(settings, 'speed')}/speed.md")
+
+
+def _preset(name: str, overrides: list[str] | None, kind: type[Settings]) -> Settings:
+    """The settings of an experiment, with changes from the command line."""
+    with resources.as_file(resources.files("fishersft.experiments").joinpath("presets", f"{name}.yaml")) as path:
+        return load_settings(path, overrides or (), kind)
+
+
 def _simulate(preset: str, overrides: list[str] | None) -> None:
     from fishersft.config.simulation import SimulationConfig
     from fishersft.reporting.simulation_page import sheets
@@ -57,8 +77,7 @@ def _simulate(preset: str, overrides: list[str] | None) -> None:
     from fishersft.steps.publishing import output_folder
     from fishersft.steps.simulating import load_simulation
 
-    with resources.as_file(resources.files("fishersft.experiments").joinpath("presets", f"{preset}.yaml")) as path:
-        settings = load_settings(path, overrides or (), SimulationConfig)
+    settings = _preset(preset, overrides, SimulationConfig)
     result = load_plug_in("fishersft.flows", "simulate")(settings)
     simulation = load_simulation(open_store(settings.store), result.report)
     for sheet in sheets(simulation):

@@ -15,7 +15,9 @@ from prefect.runtime import flow_run
 from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig
 from fishersft.config.simulation import SimulationConfig
+from fishersft.config.speed import SpeedConfig
 from fishersft.data.locations import absolute_url
+from fishersft.experiments.speed import Timing
 from fishersft.reporting import sheets
 from fishersft.reporting.comparison_page import comparison_markdown, differences
 from fishersft.reporting.comparison_sheets import versus
@@ -24,6 +26,7 @@ from fishersft.reporting.page import figures_markdown
 from fishersft.reporting.proposal import Proposal, proposal_markdown
 from fishersft.reporting.simulation_page import figures as simulation_figures
 from fishersft.reporting.simulation_page import simulation_markdown
+from fishersft.reporting.speed import speed_sheet
 from fishersft.reporting.summary import ThisRun
 from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, summary_markdown
 from fishersft.reporting.text import markdown
@@ -74,6 +77,11 @@ def show_simulation(config: SimulationConfig, result: RunResult) -> None:
     drawn = figures_markdown([(draw(simulation), reading) for _, draw, reading in simulation_figures(simulation)])
     create_markdown_artifact(drawn, key=f"{prefix}-figures", description="Errors of every method")
     _tell(simulation.headline, [])
+
+
+def show_speed(config: SpeedConfig, found: Sequence[Timing]) -> None:
+    """Creates the artifact of a finished speed trial in the UI."""
+    _table(speed_sheet(found), f"speed-{config.name}")
 
 
 def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None:
