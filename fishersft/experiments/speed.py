@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -47,10 +48,8 @@ def timings(
         if taken[progress.picks] > at_most and progress.picks < largest:
             raise _Enough
 
-    try:
+    with suppress(_Enough):
         select(blocks, largest, regularization=regularization, algorithm=algorithm, on_progress=watch)
-    except _Enough:
-        pass
     return [_timing(algorithm, budget, taken, len(blocks)) for budget in sorted(budgets)]
 
 

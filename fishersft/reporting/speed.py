@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fishersft.experiments.speed import Timing
+from fishersft.numerics.selection import Algorithm
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.tables import markdown_table
 from fishersft.reporting.text import count, number
 
-NAMES = {"naive": "Algorithm 1 (naive)", "paper": "Algorithm 2 (fast, as published)", "lazy": "this engine"}
+NAMES: dict[Algorithm, str] = {
+    "naive": "Algorithm 1 (naive)",
+    "paper": "Algorithm 2 (fast, as published)",
+    "lazy": "this engine",
+}
 
 
 def speed_sheet(timings: Sequence[Timing]) -> Sheet:
