@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fishersft import baselines
+from fishersft.experiments.moment_greedy import moment_greedy
 from fishersft.experiments.softmax_regression import fit, probabilities
 from fishersft.experiments.word_problem import WordProblem
 from fishersft.numerics.blocks import TokenBlocks
@@ -51,16 +52,16 @@ def chosen_order(problem: WordProblem, method: Chooser, budget: int, regularizat
     """The sentences that a method chooses, in its order: (budget,), int64."""
     blocks, lengths = problem.blocks, problem.lengths
 
-    def design(pool: TokenBlocks, **settings: Any) -> np.ndarray:
-        return select(pool, budget, regularization=regularization, **settings).indices
+    def v_optimal() -> np.ndarray:
+        return select(blocks, budget, regularization=regularization, criterion="v-optimal", target=blocks).indices
 
     def by_mean(choose: Callable[..., np.ndarray], **settings: Any) -> np.ndarray:
         return choose(baselines.mean_embeddings(blocks), lengths, budget, **settings)
 
     choosers: dict[Chooser, Callable[[], np.ndarray]] = {
-        "D-optimal": lambda: design(blocks),
-        "Fisher-weighted": lambda: design(_weighted(problem)),
-        "V-optimal": lambda: design(blocks, criterion="v-optimal", target=blocks),
+        "D-optimal": lambda: moment_greedy(blocks, budget, regularization),
+        "Fisher-weighted": lambda: moment_greedy(_weighted(problem), budget, regularization),
+        "V-optimal": v_optimal,
         "uniform": lambda: baselines.uniform(lengths, budget, seed=seed),
         "density": lambda: by_mean(baselines.density, seed=seed),
         "sentence-design": lambda: by_mean(baselines.sentence_d_optimal, regularization=regularization),
