@@ -18,7 +18,7 @@ from fishersft.reporting.page import image_source, page_environment
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.simulation import MEASURES, ErrorRow, Measure, Simulation
 from fishersft.reporting.tables import markdown_table
-from fishersft.reporting.text import count, interval, markdown, number
+from fishersft.reporting.text import count, interval, markdown, p_value
 
 _WIDTH, _HEIGHT = 7.2, 3.4  # inches
 _MARKERS = "osD^vPX"
@@ -158,10 +158,10 @@ def _errors(
                 *place(row),
                 interval(row.max_error),
                 interval(row.max_ratio, 3),
-                number(row.max_p, 3),
+                p_value(row.max_p),
                 interval(row.mean_error),
                 interval(row.mean_ratio, 3),
-                number(row.mean_p, 3),
+                p_value(row.mean_p),
             ),
         )
         for row in rows
