@@ -21,6 +21,7 @@ from fishersft.deploy_cli import deploy, notify
 from fishersft.errors import InputError
 from fishersft.judge_cli import judge
 from fishersft.plug_ins import load_plug_in
+from fishersft.reproduce_cli import reproduce_app
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(store_app, name="store")
+app.add_typer(reproduce_app, name="reproduce")
 app.command()(judge)
 app.command()(deploy)
 app.command()(notify)

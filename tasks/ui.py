@@ -14,13 +14,19 @@ from prefect.runtime import flow_run
 
 from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig
+from fishersft.config.simulation import SimulationConfig
+from fishersft.config.speed import SpeedConfig
 from fishersft.data.locations import absolute_url
+from fishersft.experiments.speed import Timing
 from fishersft.reporting import sheets
 from fishersft.reporting.comparison_page import comparison_markdown, differences
 from fishersft.reporting.comparison_sheets import versus
 from fishersft.reporting.figures import plots
 from fishersft.reporting.page import figures_markdown
 from fishersft.reporting.proposal import Proposal, proposal_markdown
+from fishersft.reporting.simulation_page import figures as simulation_figures
+from fishersft.reporting.simulation_page import simulation_markdown
+from fishersft.reporting.speed import speed_sheet
 from fishersft.reporting.summary import ThisRun
 from fishersft.reporting.tables import chosen_rows, losses_markdown, sheet_rows, summary_markdown
 from fishersft.reporting.text import markdown
@@ -28,6 +34,7 @@ from fishersft.steps.comparing import load_comparison
 from fishersft.steps.outcome import RunResult, open_store
 from fishersft.steps.publishing import output_folder
 from fishersft.steps.reporting import load_report
+from fishersft.steps.simulating import load_simulation
 
 
 def tag_run(*tags: str) -> None:
@@ -58,6 +65,23 @@ def show_comparison(config: CompareConfig, result: RunResult) -> None:
     create_markdown_artifact(figure, key=f"{prefix}-figure", description="Differences from a uniform choice")
     create_markdown_artifact(place, key=f"{prefix}-page", description="Where the whole comparison is")
     _tell(comparison.headline, comparison.warnings)
+
+
+def show_simulation(config: SimulationConfig, result: RunResult) -> None:
+    """Creates the artifacts of a finished simulation in the UI."""
+    simulation = load_simulation(open_store(config.store), result.report)
+    prefix = f"simulate-{config.name}"
+    place = _place("The whole page", f"{output_folder(config, config.name)}/index.html")
+    told = markdown(simulation.headline)
+    create_markdown_artifact(simulation_markdown(simulation) + place, key=f"{prefix}-summary", description=told)
+    drawn = figures_markdown([(draw(simulation), reading) for _, draw, reading in simulation_figures(simulation)])
+    create_markdown_artifact(drawn, key=f"{prefix}-figures", description="Errors of every method")
+    _tell(simulation.headline, [])
+
+
+def show_speed(config: SpeedConfig, found: Sequence[Timing]) -> None:
+    """Creates the artifact of a finished speed trial in the UI."""
+    _table(speed_sheet(found), f"speed-{config.name}")
 
 
 def show_run(config: CurateConfig, result: RunResult, this_run: ThisRun) -> None:

@@ -14,10 +14,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
 from fishersft.config import CurateConfig
+from fishersft.config.fields import Section
 from fishersft.data.locations import display_name
 from fishersft.errors import InputError
 
-Settings = TypeVar("Settings", bound=CurateConfig)
+Settings = TypeVar("Settings", bound=Section)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> CurateConfig:

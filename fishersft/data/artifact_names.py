@@ -24,6 +24,8 @@ KINDS = (
     "judgements",
     "report",
     "comparison",
+    "trial",
+    "simulation",
 )
 KEY_PATTERN = "[0-9a-f]{64}"
 

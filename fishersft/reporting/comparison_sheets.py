@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
 from fishersft.reporting.sheets import Row, Sheet
-from fishersft.reporting.text import count, interval, number
+from fishersft.reporting.text import count, interval, number, p_value
 
 _LABELS: dict[Basis, str] = {"tokens and steps": "At equal tokens and steps", "sentences": "At equal sentences"}
 
@@ -38,7 +38,7 @@ def verdicts(comparison: Comparison, basis: Basis) -> Sheet:
             (
                 count(item.budget),
                 interval(item.mean, 3),
-                _p(item.p_corrected),
+                p_value(item.p_corrected),
                 interval(item.worst_tenth, 3),
                 interval(item.win_rate),
                 item.verdict,
@@ -154,12 +154,12 @@ def _cells(item: Versus) -> tuple[str, ...]:
         _both(item.tokens, item.other_tokens),
         _both(item.steps, item.other_steps),
         interval(item.mean, 3),
-        _p(item.p_corrected),
+        p_value(item.p_corrected),
         interval(item.worst_tenth, 3),
-        _p(item.worst_tenth_p_corrected),
+        p_value(item.worst_tenth_p_corrected),
         interval(item.worst, 3),
         interval(item.win_rate),
-        _p(item.win_p_corrected),
+        p_value(item.win_p_corrected),
         item.verdict,
     )
 
@@ -184,9 +184,3 @@ def _arm_cells(arm: Arm, money: bool) -> tuple[str, ...]:
 
 def _both(mine: float, other: float) -> str:
     return f"{number(mine, 0)}, {number(other, 0)}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "\u2013"
-    return "< 0.001" if value < 0.001 else number(value, 3)

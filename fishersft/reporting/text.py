@@ -56,3 +56,8 @@ def interval(estimate: Interval | None, digits: int = 2) -> str:
         return "\u2013"
     low, high = number(estimate.low, digits), number(estimate.high, digits)
     return f"{number(estimate.value, digits)} [{low}, {high}]"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with three decimals, "< 0.001" under that; an en dash where there is none."""
+    return "< 0.001" if value is not None and value < 0.001 else number(value, 3)

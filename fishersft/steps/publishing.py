@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fishersft.config import CurateConfig
 from fishersft.config.compare import CompareConfig
+from fishersft.config.simulation import SimulationConfig
 from fishersft.data.card import CardFacts
 from fishersft.data.curated import write_curated
 from fishersft.data.faults import clear_storage_errors
@@ -64,6 +65,11 @@ def publish_comparison(store: Store, config: CompareConfig, comparison: str) -> 
     put_folder(store.fetch("comparison", comparison), output_folder(config, "comparison"))
 
 
-def output_folder(config: CurateConfig, name: str) -> str:
+def publish_simulation(store: Store, config: SimulationConfig, simulation: str) -> None:
+    """Writes the simulation's page, tables and data to a folder of its name in the config's output."""
+    put_folder(store.fetch("simulation", simulation), output_folder(config, config.name))
+
+
+def output_folder(config: CurateConfig | SimulationConfig, name: str) -> str:
     """Where a part of the output is: a path or URL."""
     return f"{config.output.rstrip('/')}/{name}"

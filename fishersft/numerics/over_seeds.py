@@ -1,0 +1,71 @@
+"""What repeated trials say, each with a seed of its own: means, ratios and slopes with 95% intervals over the seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import t
+
+from fishersft.errors import InputError
+from fishersft.numerics.crossed import Tested
+
+_LEVEL = 0.95
+
+
+def mean_over_seeds(values: np.ndarray) -> Tested:
+    """The mean of one value a seed with Student's interval, and the p-value of a mean of 0.
+
+    Args:
+        values: (seeds,), finite.
+
+    Raises:
+        InputError: fewer than 2 seeds, or a value that is not finite.
+
+    Source: Student (1908), "The probable error of a mean".
+
+    Example:
+        >>> [round(x, 2) for x in mean_over_seeds(np.array([1.0, 2.0, 3.0]))]
+        [2.0, -0.48, 4.48, 0.07]
+    """
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise InputError(f"an interval over seeds needs one finite value each of at least 2, not {values!r}")
+    mean, error, freedom = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values) - 1
+    reach = float(t.isf((1 - _LEVEL) / 2, freedom)) * error
+    if not error:
+        return Tested(mean, mean, mean, float(mean == 0))
+    return Tested(mean, mean - reach, mean + reach, 2 * float(t.sf(abs(mean) / error, freedom)))
+
+
+def ratio_over_seeds(values: np.ndarray, others: np.ndarray) -> Tested:
+    """The geometric mean over seeds of value / other, paired by seed, and the p-value of a ratio of 1.
+
+    Args:
+        values, others: (seeds,), above 0.
+
+    Raises:
+        InputError: as `mean_over_seeds`.
+
+    Example:
+        >>> ratio_over_seeds(np.array([2.0, 8.0]), np.array([1.0, 2.0])).value.__round__(4)
+        2.8284
+    """
+    logs = mean_over_seeds(np.log(values) - np.log(others))
+    return Tested(float(np.exp(logs.value)), float(np.exp(logs.low)), float(np.exp(logs.high)), logs.p)
+
+
+def log_log_slope(sizes: np.ndarray, values: np.ndarray) -> Tested:
+    """How fast values fall with size: the least-squares slope of log value over log size of each seed, and their mean.
+
+    Args:
+        sizes: (k,), above 0, at least 2 of them different.
+        values: (seeds, k), above 0.
+
+    Raises:
+        InputError: as `mean_over_seeds`.
+
+    Example:
+        >>> slope = log_log_slope(np.array([1.0, 4.0]), np.array([[8.0, 4.0], [6.0, 3.0]]))
+        >>> round(slope.value, 4)  # halved while the size grew four times
+        -0.5
+    """
+    logs = np.log(sizes) - np.log(sizes).mean()
+    return mean_over_seeds(np.log(values) @ logs / (logs @ logs))
