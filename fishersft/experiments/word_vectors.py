@@ -41,9 +41,8 @@ def _numbers(path: Path, number: int, parts: list[str], dim: int | None) -> np.n
     except ValueError as error:
         raise InputError(f"{path}:{number}: expected a word and numbers, found {' '.join(parts)[:60]!r}") from error
     if not len(vector) or (dim is not None and len(vector) != dim) or not np.isfinite(vector).all():
-        raise InputError(
-            f"{path}:{number}: expected {dim or 'some'} finite numbers after the word, found {len(vector)}"
-        )
+        expected = "finite numbers" if dim is None else f"{dim} finite numbers"
+        raise InputError(f"{path}:{number}: expected {expected} after the word, found {len(vector)}: {vector[:3]}")
     return vector
 
 

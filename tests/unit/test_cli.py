@@ -263,3 +263,13 @@ def test_help_groups_the_options_of_select() -> None:
     help_text = run("select", "--help")
     panels = [help_text.index(f"─ {panel} ─") for panel in ("Budget", "Criterion", "Conditions", "Proof")]
     assert panels == sorted(panels)
+
+
+def test_every_experiment_of_reproduce_has_settings_that_are_right() -> None:
+    from fishersft.config.simulation import SimulationConfig
+    from fishersft.config.speed import SpeedConfig
+    from fishersft.reproduce_cli import _preset
+
+    for name in ("synthetic", "convergence", "word-embeddings", "own-tokens", "own-tokens-redrawn"):
+        assert _preset(name, ["repeats=5"], SimulationConfig).repeats == 5
+    assert _preset("speed", None, SpeedConfig).budgets[0] == 1
