@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +66,9 @@ def ui(
         "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"calibration_pairs": 4}},
     }
     server = prefect_server.with_environment(OMP_NUM_THREADS="1")
-    server.post("work_pools/", {"name": POOL, "type": "process"})
-    prefect_file = folder / "prefect.yaml"
-    prefect_file.write_text(_prefect_file(settings))
-    server.module("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file), cwd=ROOT)
+    server.module("fishersft.cli", "deploy", cwd=ROOT)
+    manual = server.deployment("curate/manual")["id"]
+    server.patch(f"deployments/{manual}", {"parameters": {"config": settings}})  # so that the form has a tiny model
     with server.worker(POOL, folder / "worker.log", limit=4):
         yield Ui(server, folder / "verses.txt", settings)
 
@@ -87,21 +85,6 @@ def page(chromium: str) -> Iterator[Page]:  # noqa: F811
         page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
         yield page
         browser.close()
-
-
-def _prefect_file(settings: dict[str, Any]) -> str:
-    """The deployments; JSON is YAML."""
-    deployments = [
-        {
-            "name": name,
-            "entrypoint": f"flows/{flow}.py:{flow}",
-            "work_pool": {"name": POOL},
-            "parameters": {"config": config},
-        }
-        for flow, name, config in (("curate", "manual", settings), ("compare", "weekly", {}))
-    ]
-    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
-    return json.dumps({"name": "fishersft", "pull": pull, "deployments": deployments})
 
 
 def _tiny_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
