@@ -16,7 +16,7 @@ from prefect.variables import Variable
 
 from deployments.environment import HEARTBEAT_SECONDS
 from fishersft.errors import InputError
-from tasks.guard import LOST
+from tasks.guard import LOST, STOPPED
 from tasks.notices import NOT_BETTER
 from tasks.sub_runs import STARTS_WITHIN
 
@@ -40,7 +40,7 @@ _OURS = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "pre
 _NO_SUB_RUN = ResourceSpecification({"prefect.resource.role": "flow", "prefect.resource.name": f"!{SUB_RUN}"})
 _OF_PROCESS_POOL = ResourceSpecification({"prefect.work-pool.type": "process"})
 _OF_OTHER_POOLS = ResourceSpecification({"prefect.work-pool.type": "!process"})
-_OVER = ("Completed", "Failed", "Crashed", "TimedOut", "Cancelling", "Cancelled")
+_OVER = ("Completed", "Failed", "Crashed", STOPPED, "TimedOut", "Cancelling", "Cancelled")
 _ELSEWHERE = ("Suspended", "Paused", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot", "Resuming")
 
 
@@ -90,8 +90,8 @@ def lost_runs(silent: timedelta, process: timedelta, machine: timedelta) -> list
         ),
         _presence(
             "fishersft: go on with a lost run",
-            "The next worker takes it up where it was. Whoever waits for a sub-run takes up what it left.",
-            (f"prefect.flow-run.{LOST}",),
+            "Or with one told to stop: the next worker takes it up. Who waits for a sub-run takes up what it left.",
+            (f"prefect.flow-run.{LOST}", f"prefect.flow-run.{STOPPED}"),
             _state(StateType.SCHEDULED, RESCHEDULED, "It goes on from its artifacts"),
             further=[_NO_SUB_RUN],
             within=timedelta(0),

@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from fishersft.errors import InputError
 from tasks.devices import check_device_limit
 
+STOPPED = "Stopped"  # the state that a run sets that is told to stop, before an automation schedules it again
 LOST = "Lost"  # the state that an automation sets where a run's process is gone, before it is scheduled again
 MOST_LOSSES = 4  # starts after a loss; so a run that kills its machine each time is started five times
 STOPPED_WITHIN = 10.0  # seconds that threads have after a request to stop
@@ -29,8 +30,8 @@ def guarded_run() -> Iterator[None]:
     """Wraps the work of a flow.
 
     Asked to stop, the process ends soon whatever its threads compute: the store holds what is finished, and claims of
-    a process that is gone bind nobody. A run that nobody cancelled (its machine or worker is stopped) counts as lost
-    then, so that an automation schedules it again.
+    a process that is gone bind nobody. A run that nobody cancelled (its machine or worker is stopped) says so by its
+    state, for which an automation schedules it again.
 
     Raises:
         InputError: this machine's device limit is not there, or the run was lost too often.
@@ -40,7 +41,7 @@ def guarded_run() -> Iterator[None]:
     try:
         yield
     except TerminationSignal:
-        if _is_lost():
+        if _is_to_go_on():
             os._exit(os.EX_OK)  # by any other way out Prefect would set it to Crashed after it was scheduled again
         stop = threading.Timer(STOPPED_WITHIN, os._exit, [128 + signal.SIGTERM])
         stop.daemon = True  # a process that ends by itself does not wait for it
@@ -48,17 +49,17 @@ def guarded_run() -> Iterator[None]:
         raise
 
 
-def _is_lost() -> bool:
-    """Sets a deployment's run to Lost, unless somebody has it stop for good."""
+def _is_to_go_on() -> bool:
+    """Sets a deployment's run to Stopped, unless somebody has it stop for good."""
     identifier = UUID(flow_run.get_id())
-    lost = State(type=StateType.CRASHED, name=LOST, message="Its process was asked to stop")
+    stopped = State(type=StateType.CRASHED, name=STOPPED, message="Its process was asked to stop")
     try:
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(identifier)
             at_work = run.state is not None and run.state.type in (StateType.RUNNING, StateType.PAUSED)
             if run.deployment_id is None or not at_work:
                 return False
-            client.set_flow_run_state(identifier, lost, force=True)
+            client.set_flow_run_state(identifier, stopped, force=True)
     except httpx.HTTPError:  # the server is away too: later it misses the run's heartbeats
         return False
     return True

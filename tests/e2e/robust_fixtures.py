@@ -16,7 +16,7 @@ from prefect.events.schemas.automations import AutomationCore
 from deployments.automations import TAG
 from deployments.environment import JOB_ENVIRONMENT
 from fishersft.config import CurateConfig
-from tasks.guard import LOST
+from tasks.guard import LOST, STOPPED
 from tests.prefect_server import ROOT, PrefectServer, running_prefect, until
 
 FLOWS = "tests/e2e/slow_flows.py"
@@ -92,7 +92,7 @@ class Run:
 
 
 def is_over(state: dict[str, Any]) -> bool:
-    return state["type"] in FINAL and state["name"] != LOST
+    return state["type"] in FINAL and state["name"] not in (LOST, STOPPED)
 
 
 def start_run(server: PrefectServer, config: CurateConfig) -> Run:

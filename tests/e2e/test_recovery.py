@@ -21,7 +21,7 @@ from prefect.variables import Variable
 
 from deployments import automations
 from fishersft.config import CurateConfig
-from tasks.guard import LOST
+from tasks.guard import LOST, STOPPED
 from tasks.notices import NOT_BETTER
 from tests.e2e.robust_fixtures import (
     GPU_POOL,
@@ -163,7 +163,7 @@ def start_and_embed(server: PrefectServer, config: CurateConfig) -> tuple[Run, d
 def finish_after_a_stop(run: Run, config: CurateConfig, before: dict[str, object]) -> None:
     assert run.until_over(FINISHED_WITHIN) == "Completed", run.told()
     assert before.items() <= publications(config.store).items(), "what was finished is not made again"
-    assert (run.states.count(LOST), run.states.count(automations.RESCHEDULED)) == (1, 1)
+    assert (run.states.count(STOPPED), run.states.count(automations.RESCHEDULED)) == (1, 1), run.told()
 
 
 @pytest.mark.faults

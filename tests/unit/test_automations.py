@@ -15,7 +15,7 @@ from prefect.variables import Variable
 from deployments import automations
 from deployments.environment import HEARTBEAT_SECONDS, JOB_ENVIRONMENT
 from fishersft.errors import InputError
-from tasks.guard import LOST
+from tasks.guard import LOST, STOPPED
 
 pytestmark = pytest.mark.server
 
@@ -39,7 +39,8 @@ def test_a_silent_run_is_lost_and_a_lost_run_is_scheduled_again() -> None:
     assert silent.trigger.within == timedelta(seconds=4 * HEARTBEAT_SECONDS)
     (action,) = silent.actions
     assert isinstance(action, ChangeFlowRunState) and (action.state, action.name) == (StateType.CRASHED, LOST)
-    assert again.trigger.expect == {f"prefect.flow-run.{LOST}"}
+    assert again.trigger.expect == {f"prefect.flow-run.{name}" for name in (LOST, STOPPED)}
+    assert f"prefect.flow-run.{STOPPED}" in silent.trigger.expect  # else it would be Lost before it is started again
     (action,) = again.actions
     assert isinstance(action, ChangeFlowRunState) and action.state is StateType.SCHEDULED
 
