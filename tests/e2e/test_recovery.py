@@ -90,7 +90,8 @@ def finish_after_a_kill(server: PrefectServer, config: CurateConfig, folder: Pat
         assert run.until_over(FINISHED_WITHIN) == "Completed"
     print(f"finished {time.monotonic() - killed:.0f} s after the kill: {run.states}")
     assert before.items() <= publications(config.store).items(), "what was finished is not made again"
-    assert (run.states.count(LOST), run.states.count(automations.RESCHEDULED)) == (1, 1)
+    assert run.states.count(LOST) == 1
+    assert automations.RESCHEDULED in run.states  # more than once where SQLite was locked and the event came again
 
 
 def outlive(server: PrefectServer, config: CurateConfig, away: int, folder: Path) -> None:
@@ -136,21 +137,21 @@ def test_a_run_whose_worker_is_told_to_stop_is_finished_by_the_next(
 ) -> None:
     with server.worker(POOL, tmp_path / "first.log", SHARD_SECONDS="4") as worker:
         run, before = start_and_embed(server, config)
-        worker.terminate()
-        worker.wait(60)
+        worker.terminate()  # it kills the processes of its runs
+        worker.wait(STARTS)
     with server.worker(POOL, tmp_path / "second.log"):
-        finish_after_a_stop(run, config, before)
+        finish_after_a_stop(run, config, before, LOST)
 
 
 @pytest.mark.faults
-def test_a_run_whose_process_alone_is_told_to_stop_is_started_again_by_its_worker(
+def test_a_run_whose_process_is_told_to_stop_as_by_systemd_is_started_again_by_its_worker(
     server: PrefectServer, config: CurateConfig, tmp_path: Path
 ) -> None:
     with server.worker(POOL, tmp_path / "worker.log", SHARD_SECONDS="4"):
         run, before = start_and_embed(server, config)
         (process,) = computing_processes(config.store, "embeddings")
         psutil.Process(process).terminate()
-        finish_after_a_stop(run, config, before)
+        finish_after_a_stop(run, config, before, STOPPED)
 
 
 def start_and_embed(server: PrefectServer, config: CurateConfig) -> tuple[Run, dict[str, object]]:
@@ -160,10 +161,11 @@ def start_and_embed(server: PrefectServer, config: CurateConfig) -> tuple[Run, d
     return run, publications(config.store)
 
 
-def finish_after_a_stop(run: Run, config: CurateConfig, before: dict[str, object]) -> None:
+def finish_after_a_stop(run: Run, config: CurateConfig, before: dict[str, object], state: str) -> None:
     assert run.until_over(FINISHED_WITHIN) == "Completed", run.told()
     assert before.items() <= publications(config.store).items(), "what was finished is not made again"
-    assert (run.states.count(STOPPED), run.states.count(automations.RESCHEDULED)) == (1, 1), run.told()
+    assert run.states.count(state) == 1, run.told()
+    assert automations.RESCHEDULED in run.states  # more than once where SQLite was locked and the event came again
 
 
 @pytest.mark.faults
