@@ -24,7 +24,7 @@ Overrides = Annotated[
 
 @reproduce_app.command()
 def synthetic(overrides: Overrides = None) -> None:
-    """Tokens from a softmax model: errors by budget, dimensions and classes; some ten minutes."""
+    """Tokens from a softmax model: errors by budget, dimensions and classes; some four minutes."""
     _simulate("synthetic", overrides)
 
 

@@ -68,7 +68,7 @@ def _curate_if_new(config: CurateConfig, workers: Workers | None, run: Run, prev
         return RunResult(report, [corpus])
     settings = settings_digest(config)
     result = _curate(begin_selection(config, previous, run), workers, corpus, run, previous)
-    run.note(corpus=corpus.key, report=result.report, settings=settings)
+    run.note(report=result.report, settings=settings)
     return result
 
 

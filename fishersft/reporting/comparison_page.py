@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from fishersft.reporting import comparison_sheets as sheets
 from fishersft.reporting.comparison import Comparison, Versus
 from fishersft.reporting.figures import PALETTE, figure_style, svg, wrapped
 from fishersft.reporting.page import image_source, page_environment
-from fishersft.reporting.tables import markdown_table
+from fishersft.reporting.tables import csv_text, markdown_table
 from fishersft.reporting.text import interval, markdown
 
 _WIDTH = 6.4  # inches
@@ -33,9 +31,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_bytes((comparison.model_dump_json(indent=2) + "\n").encode("utf-8"))
-    (folder / "comparison.csv").write_bytes(_csv([_flat(item) for item in comparison.versus]).encode("utf-8"))
+    (folder / "comparison.csv").write_bytes(csv_text([_flat(item) for item in comparison.versus]).encode("utf-8"))
     trainings = [training.model_dump() for training in comparison.trainings]
-    (folder / "trainings.csv").write_bytes(_csv(trainings).encode("utf-8"))
+    (folder / "trainings.csv").write_bytes(csv_text(trainings).encode("utf-8"))
     (folder / "comparison.md").write_bytes(comparison_markdown(comparison).encode("utf-8"))
     drawing = svg(differences(comparison))
     (folder / "differences.svg").write_bytes(drawing)
@@ -108,14 +106,6 @@ def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
         sheets.trainings(comparison),
         sheets.judges(comparison),
     ]
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _flat(item: Versus) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from fishersft.reporting.figures import PALETTE, figure_style, svg
 from fishersft.reporting.page import image_source, page_environment
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.simulation import MEASURES, ErrorRow, Measure, Simulation
-from fishersft.reporting.tables import markdown_table
+from fishersft.reporting.tables import csv_text, markdown_table
 from fishersft.reporting.text import count, interval, markdown, p_value
 
 _WIDTH, _HEIGHT = 7.2, 3.4  # inches
@@ -38,7 +36,7 @@ def write_simulation(simulation: Simulation, folder: Path) -> Path:
     for name, (drawing, _) in drawings.items():
         (folder / f"{name}.svg").write_bytes(drawing)
     (folder / "simulation.json").write_bytes((simulation.model_dump_json(indent=2) + "\n").encode("utf-8"))
-    (folder / "errors.csv").write_bytes(_csv(simulation.rows).encode("utf-8"))
+    (folder / "errors.csv").write_bytes(csv_text([_flat(row) for row in simulation.rows]).encode("utf-8"))
     (folder / "simulation.md").write_bytes(simulation_markdown(simulation).encode("utf-8"))
     page = folder / "index.html"
     page.write_bytes(_html(simulation, drawings).encode("utf-8"))
@@ -180,15 +178,6 @@ def _html(simulation: Simulation, drawings: dict[str, tuple[bytes, str]]) -> str
         colors={},
         config_yaml=yaml.safe_dump(simulation.config, sort_keys=False, allow_unicode=True),
     )  # fmt: skip
-
-
-def _csv(rows: Sequence[ErrorRow]) -> str:
-    text = io.StringIO()
-    flat = [_flat(row) for row in rows]
-    writer = csv.DictWriter(text, fieldnames=list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
 
 
 def _flat(row: ErrorRow) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from fishersft.reporting.figure_data import Row
 from fishersft.reporting.figures import plots, svg
 from fishersft.reporting.page import render_html
 from fishersft.reporting.summary import RunReport
+from fishersft.reporting.tables import csv_text
 
 
 def write_report(report: RunReport, folder: Path) -> Path:
@@ -25,16 +23,8 @@ def write_report(report: RunReport, folder: Path) -> Path:
     figures.mkdir(parents=True, exist_ok=True)
     for plot in plots(report):
         (figures / f"{plot.name}.svg").write_bytes(svg(plot.draw(report)))
-        (figures / f"{plot.name}.csv").write_bytes(_csv(plot.rows(report)).encode("utf-8"))
+        (figures / f"{plot.name}.csv").write_bytes(csv_text(plot.rows(report)).encode("utf-8"))
     (folder / "report.json").write_bytes((report.model_dump_json(indent=2) + "\n").encode("utf-8"))
     page = folder / "index.html"
     page.write_bytes(render_html(report).encode("utf-8"))
     return page
-
-
-def _csv(rows: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -36,7 +36,6 @@ def run_trial(
     """
     dim, classes = setting
     budgets = config.budgets_at(setting)
-    own = config.features == "independent"
     vectors = None if config.vectors is None else word_vectors(store, config.vectors, config.words, dim)
     params: dict[str, Any] = {
         "dim": dim,
@@ -44,7 +43,7 @@ def run_trial(
         "budgets": budgets,
         "seed": seed,
         **{name: getattr(config, name) for name in ("features", "sentences", "tokens", "methods", "regularization")},
-        "words": config.words if own else classes,
+        "words": config.words if config.features == "independent" else classes,
         "vectors": None if vectors is None else digest_of(vectors.tolist()),
     }
 

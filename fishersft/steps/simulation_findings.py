@@ -23,8 +23,7 @@ def findings(config: SimulationConfig, trials: Sequence[Sequence[Trial]]) -> Sim
         trials: of each setting and then each seed, in the order of the config.
     """
     errors = _errors(config, trials)
-    rows = [_row(config, errors, key) for key in errors]
-    rows = _corrected(rows)
+    rows = _corrected([_row(config, errors, key) for key in errors])
     return Simulation(
         name=config.name,
         headline=_headline(config, rows),
@@ -94,14 +93,15 @@ def _slopes(config: SimulationConfig, errors: dict[_Key, dict[Measure, np.ndarra
 
 def _headline(config: SimulationConfig, rows: list[ErrorRow]) -> str:
     """Where the first method's largest error is above another's, and where below."""
-    first, compared = config.methods[0], [row for row in rows if row.max_ratio is not None and row.max_p is not None]
-    clear = [(row, row.max_ratio) for row in compared if row.max_ratio and row.max_p is not None and row.max_p < 0.05]
-    below = sum(ratio.value > 1 for _, ratio in clear)
-    above = [row for row, ratio in clear if ratio.value < 1]
+    first = config.methods[0]
+    compared = [(row.method, row.max_ratio.value, row.max_p) for row in rows if row.max_ratio and row.max_p is not None]
+    clear = [(method, ratio) for method, ratio, p in compared if p < 0.05]
+    below = sum(ratio > 1 for _, ratio in clear)
+    above = [method for method, ratio in clear if ratio < 1]
     total = len(compared)
     told = f"{first} has the smaller largest error in {below} of {total} comparisons with other methods"
     if above:
-        against = ", ".join(dict.fromkeys(row.method for row in above))
+        against = ", ".join(dict.fromkeys(above))
         return f"{told}, and the larger in {len(above)} (with {against}); in the rest no difference was shown"
     rest = total - below
     return f"{told}; in the other {rest} no difference was shown" if rest else told

@@ -17,13 +17,13 @@ from fishersft.steps.models import loaded_model, loaded_tokeniser, prepare_model
 _TEXT = (".txt", ".vec")
 
 
-@lru_cache(maxsize=1)
 def _found(store: Store, place: str, words: int) -> np.ndarray:
     if place.endswith(_TEXT):
         return read_vectors(Path(place), words)
     return _input_embeddings(store, place, words)
 
 
+@lru_cache(maxsize=8)
 def word_vectors(store: Store, place: str, words: int, dim: int) -> np.ndarray:
     """Vectors of so many words, most frequent first, in so many dimensions: (words, dim), float64.
 
