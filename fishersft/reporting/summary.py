@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,12 @@ class Interval(Facts):
     value: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, estimate: Sequence[float]) -> Interval:
+        """That of an estimate of `numerics`, a tuple that begins with value, low and high."""
+        value, low, high = estimate[:3]
+        return cls(value=value, low=low, high=high)
 
 
 class CorpusFacts(Facts):

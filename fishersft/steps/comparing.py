@@ -271,14 +271,14 @@ def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
         other_tokens=_mean_fact(store, others, "tokens_per_epoch"),
         steps=_mean_fact(store, mine, "steps"),
         other_steps=_mean_fact(store, others, "steps"),
-        mean=_interval(difference),
+        mean=Interval.of(difference),
         p=difference.p,
         p_corrected=difference.p,
-        worst_tenth=_interval(tail),
+        worst_tenth=Interval.of(tail),
         worst_tenth_p=tail.p,
         worst_tenth_p_corrected=tail.p,
-        worst=_interval(tail_difference(nll, other, tokens, 0.0)),
-        win_rate=None if won is None else _interval(won),
+        worst=Interval.of(tail_difference(nll, other, tokens, 0.0)),
+        win_rate=None if won is None else Interval.of(won),
         win_p=None if won is None else won.p,
         win_p_corrected=None if won is None else won.p,
     )
@@ -308,10 +308,6 @@ def _nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, np.ndarr
 
 def _mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float:
     return float(np.mean([store.get("fine-tuned-model", of.trained).facts[name] for of in trained]))
-
-
-def _interval(estimate: Tested) -> Interval:
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
 
 
 def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[JudgeFacts]:

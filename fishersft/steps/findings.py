@@ -35,9 +35,9 @@ def likelihood_facts(store: Store, method: str, evaluation: str) -> LikelihoodFa
         method=method,
         sentences=len(nll),
         tokens=int(tokens.sum()),
-        perplexity=_interval(perplexity_interval(nll, tokens)),
-        worst_decile_nats=_interval(worst_tenth_interval(nll / tokens)),
-        worst_sentence_nats=_interval(worst_sentence_interval(nll / tokens)),
+        perplexity=Interval.of(perplexity_interval(nll, tokens)),
+        worst_decile_nats=Interval.of(worst_tenth_interval(nll / tokens)),
+        worst_sentence_nats=Interval.of(worst_sentence_interval(nll / tokens)),
     )
 
 
@@ -51,8 +51,8 @@ def compare_likelihoods(
     """
     nll, tokens = _nll(store, evaluation)
     other_nll, _ = _nll(store, other_evaluation)
-    ratio = _interval(perplexity_ratio_interval(nll, other_nll, tokens))
-    worst = _interval(worst_tenth_difference_interval(nll / tokens, other_nll / tokens))
+    ratio = Interval.of(perplexity_ratio_interval(nll, other_nll, tokens))
+    worst = Interval.of(worst_tenth_difference_interval(nll / tokens, other_nll / tokens))
     if ratio.high < 1:
         verdict = f"{method} is better than {other} {basis}: perplexity {_percent(1 - ratio.value)} lower"
     elif ratio.low > 1:
@@ -161,17 +161,12 @@ def _share(scores: np.ndarray) -> Interval:
     """The mean of scores in [0, 1] with Wilson's interval; all of [0, 1] where there are none."""
     if not len(scores):
         return Interval(value=0.5, low=0.0, high=1.0)
-    return _interval(wilson_interval(float(scores.sum()), len(scores)))
+    return Interval.of(wilson_interval(float(scores.sum()), len(scores)))
 
 
 def _nll(store: Store, evaluation: str) -> tuple[np.ndarray, np.ndarray]:
     columns = pq.read_table(store.fetch("evaluation", evaluation) / "nll.parquet").to_pydict()
     return np.array(columns["nll"]), np.array(columns["tokens"])
-
-
-def _interval(figures: tuple[float, float, float]) -> Interval:
-    value, low, high = figures
-    return Interval(value=value, low=low, high=high)
 
 
 def _percent(share: float) -> str:

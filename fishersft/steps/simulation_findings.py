@@ -8,7 +8,7 @@ import numpy as np
 
 from fishersft.config.simulation import SimulationConfig
 from fishersft.experiments.trial import Trial
-from fishersft.numerics.crossed import Tested, holm
+from fishersft.numerics.crossed import holm
 from fishersft.numerics.over_seeds import log_log_slope, mean_over_seeds, ratio_over_seeds
 from fishersft.reporting.simulation import MEASURES, ErrorRow, Measure, Simulation, SlopeRow
 from fishersft.reporting.summary import Interval
@@ -54,13 +54,13 @@ def _row(config: SimulationConfig, errors: dict[_Key, dict[Measure, np.ndarray]]
         dim=dim,
         classes=classes,
         budget=budget,
-        max_error=_interval(mean_over_seeds(mine["max_error"])),
-        mean_error=_interval(mean_over_seeds(mine["mean_error"])),
+        max_error=Interval.of(mean_over_seeds(mine["max_error"])),
+        mean_error=Interval.of(mean_over_seeds(mine["mean_error"])),
     )
     if method == config.methods[0]:
         return row
     largest, mean = (ratio_over_seeds(mine[measure], first[measure]) for measure in MEASURES)
-    found = {"max_ratio": _interval(largest), "max_p": largest.p, "mean_ratio": _interval(mean), "mean_p": mean.p}
+    found = {"max_ratio": Interval.of(largest), "max_p": largest.p, "mean_ratio": Interval.of(mean), "mean_p": mean.p}
     return row.model_copy(update=found)
 
 
@@ -87,7 +87,7 @@ def _slopes(config: SimulationConfig, errors: dict[_Key, dict[Measure, np.ndarra
             log_log_slope(np.array(budgets, dtype=float), np.stack([each[measure] for each in of_method], axis=1))
             for measure in MEASURES
         )
-        slopes.append(SlopeRow(method=method, max_error=_interval(largest), mean_error=_interval(mean)))
+        slopes.append(SlopeRow(method=method, max_error=Interval.of(largest), mean_error=Interval.of(mean)))
     return slopes
 
 
@@ -105,7 +105,3 @@ def _headline(config: SimulationConfig, rows: list[ErrorRow]) -> str:
         return f"{told}, and the larger in {len(above)} (with {against}); in the rest no difference was shown"
     rest = total - below
     return f"{told}; in the other {rest} no difference was shown" if rest else told
-
-
-def _interval(tested: Tested) -> Interval:
-    return Interval(value=tested.value, low=tested.low, high=tested.high)
