@@ -365,7 +365,7 @@ def _print_run(settings: CurateConfig, result: RunResult) -> None:
 
 
 def _print_comparison(settings: CompareConfig, result: RunResult) -> None:
-    from fishersft.reporting.comparison_sheets import verdicts
+    from fishersft.reporting.comparison_sheets import duels, verdicts
     from fishersft.reporting.tables import sheet_table
     from fishersft.steps.comparing import load_comparison
     from fishersft.steps.outcome import open_store
@@ -374,6 +374,8 @@ def _print_comparison(settings: CompareConfig, result: RunResult) -> None:
     comparison = load_comparison(open_store(settings.store), result.report)
     terminal.console.print(sheet_table(verdicts(comparison, "tokens and steps")))
     terminal.console.print(sheet_table(verdicts(comparison, "sentences")))
+    for sheet in duels(comparison):
+        terminal.console.print(sheet_table(sheet))
     terminal.console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)
     for warning in comparison.warnings:
         terminal.console.print(f"[yellow]note:[/] {escape(warning)}")

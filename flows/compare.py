@@ -11,7 +11,7 @@ from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
 from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
-from fishersft.steps.comparing import CellKeys, ComparisonKeys, TrainedKeys
+from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, DuelKeys, TrainedKeys
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
@@ -76,7 +76,8 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         trainings.choose(method, budget, seed)
     cells = [trainings.cell(method, budget, seed) for budget, method, seed in grid]
     calibrations = [outcome.key for outcome in calibrated]
-    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells))
+    duels = trainings.duels(cells) if config.head_to_head else []
+    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
     tasks.publish_comparison(config, page.key)
     return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
 
@@ -145,6 +146,24 @@ class _Trainings:
             judged_by_tokens=self._judge(trained, by_tokens, own, "uniform of as many tokens"),
             judged_by_sentences=self._judge(trained, by_sentences, own, "uniform of as many sentences"),
         )
+
+    def duels(self, cells: list[CellKeys]) -> list[DuelKeys]:
+        """The first method against the uniform choice and each other method, of the same budget and seed."""
+        first = {(cell.budget, cell.seed): cell for cell in cells if cell.method == self._config.methods[0].name}
+        tokens = self._config.selection.budget_unit == "tokens"
+        duels = []
+        for (budget, seed), cell in first.items():
+            uniform = cell.by_tokens if tokens else cell.by_sentences
+            judged = cell.judged_by_tokens if tokens else cell.judged_by_sentences
+            duels.append(DuelKeys("uniform", budget, seed, cell.chosen, uniform, judged))
+        for other in cells:
+            cell = first[other.budget, other.seed]
+            if other is cell:
+                continue
+            what, against = f"{cell.method}, {cell.budget:,}, seed {cell.seed}", other.method
+            judged = self._judge(cell.chosen, other.chosen, what, against)
+            duels.append(DuelKeys(other.method, cell.budget, cell.seed, cell.chosen, other.chosen, judged))
+        return duels
 
     def _draw(self, size: int, unit: BudgetUnit, seed: int) -> Outcome:
         return self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._pool))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps import comparing, methods, publishing
-from fishersft.steps.comparing import ComparisonKeys
+from fishersft.steps.comparison_keys import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
 from tasks.curation import logged
 from tasks.devices import on_device

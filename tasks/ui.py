@@ -20,7 +20,7 @@ from fishersft.data.locations import absolute_url
 from fishersft.experiments.speed import Timing
 from fishersft.reporting import sheets
 from fishersft.reporting.comparison_page import comparison_markdown, differences
-from fishersft.reporting.comparison_sheets import versus
+from fishersft.reporting.comparison_sheets import duels, versus
 from fishersft.reporting.figures import plots
 from fishersft.reporting.page import figures_markdown
 from fishersft.reporting.proposal import Proposal, proposal_markdown
@@ -61,6 +61,8 @@ def show_comparison(config: CompareConfig, result: RunResult) -> None:
     create_markdown_artifact(comparison_markdown(comparison) + place, key=f"{prefix}-summary", description=told)
     for basis, key in (("tokens and steps", "equal-tokens"), ("sentences", "equal-sentences")):
         _table(versus(comparison, basis), f"{prefix}-{key}")  # type: ignore[arg-type]
+    for sheet, key in zip(duels(comparison), ("win-rates", "likelihoods"), strict=False):
+        _table(sheet, f"{prefix}-{key}")
     figure = figures_markdown([(differences(comparison), "A bar that crosses the line shows no difference.")])
     create_markdown_artifact(figure, key=f"{prefix}-figure", description="Differences from a uniform choice")
     create_markdown_artifact(place, key=f"{prefix}-page", description="Where the whole comparison is")

@@ -101,8 +101,15 @@ class CompareConfig(CurateConfig):
         "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. Empty: the "
         "pool itself.",
     )
+    head_to_head: bool = described(
+        False,
+        35,
+        "Head to head",
+        "Compare, and have judged, the first method with each other choice of the same budget too, not with the "
+        "uniform one alone.",
+    )
     price_per_hour: float | None = described(
-        None, 35, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
+        None, 36, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
     )
 
     @model_validator(mode="after")

@@ -58,13 +58,15 @@ class Training(Facts):
 
 
 class Versus(Facts):
-    """A method against a uniform choice that is equal in `basis`; differences in nats a token, under 0 it is better.
+    """A method against another choice that is equal in `basis`; differences in nats a token, under 0 it is better.
 
+    `other` is the uniform choice, but in a head-to-head.
     `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
     likewise for the worst tenth and the win rate. `win_rate` is the judge's; None where the texts were all the same.
     """
 
     method: str
+    other: str
     budget: int
     basis: Basis
     sentences: float
@@ -132,6 +134,7 @@ class Comparison(Facts):
 
     `counted_by_choosing_model` where another model was trained
     than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
+    `duels` is empty where no head-to-head was asked for.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Comparison(Facts):
     base: Arm
     arms: list[Arm]
     versus: list[Versus]
+    duels: list[Versus]
     trainings: list[Training]
     judges: list[Judge]
     warnings: list[str]

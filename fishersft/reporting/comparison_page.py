@@ -81,13 +81,14 @@ def _row_label(item: Versus, comparison: Comparison) -> str:
 
 
 def _html(comparison: Comparison, drawing: bytes) -> str:
-    fair, by_sentences, arms, trainings, judges = _sheets(comparison)
+    fair, by_sentences, *duels, arms, trainings, judges = _sheets(comparison)
     told = "; ".join(f"{_row_label(item, comparison)}: {interval(item.mean, 3)}" for item in comparison.versus)
     config = comparison.model_dump(mode="json")["config"]
     return page_environment().get_template("comparison.html.j2").render(
         comparison=comparison,
         fair=fair,
         by_sentences=by_sentences,
+        duels=duels,
         arms=arms,
         trainings=trainings,
         judges=judges,
@@ -102,6 +103,7 @@ def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
     return [
         sheets.versus(comparison, "tokens and steps"),
         sheets.versus(comparison, "sentences"),
+        *sheets.duels(comparison),
         sheets.arms(comparison),
         sheets.trainings(comparison),
         sheets.judges(comparison),

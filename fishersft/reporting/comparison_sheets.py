@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.text import count, interval, number, p_value
@@ -49,6 +51,27 @@ def verdicts(comparison: Comparison, basis: Basis) -> Sheet:
     ]
     columns = ("Method", comparison.unit, "Mean, nats a token", "p", "Worst tenth", "Win rate", "Verdict")
     return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
+
+
+def duels(comparison: Comparison) -> list[Sheet]:
+    """The first method against each other choice, a row a budget: win rates as the paper lays them out, likelihoods."""
+    if not comparison.duels:
+        return []
+    first = comparison.duels[0].method
+    others = list(dict.fromkeys(duel.other for duel in comparison.duels))
+    told = {(duel.budget, duel.other): duel for duel in comparison.duels}
+    budgets = list(dict.fromkeys(duel.budget for duel in comparison.duels))
+    columns = (f"Budget, {comparison.unit}", *others)
+
+    def sheet(title: str, cell: Callable[[Versus], str]) -> Sheet:
+        rows = [Row((count(budget),), tuple(cell(told[budget, other]) for other in others)) for budget in budgets]
+        return Sheet(title, columns, rows)
+
+    equal = f"of as many {comparison.unit}"
+    return [
+        sheet(f"{first} {equal}: how often the judge preferred it to", lambda duel: interval(duel.win_rate)),
+        sheet(f"{first} {equal}: nats a token less those of", _likelihood_cell),
+    ]
 
 
 def arms(comparison: Comparison) -> Sheet:
@@ -145,6 +168,11 @@ def judges(comparison: Comparison) -> Sheet:
         "Cost",
     )
     return Sheet("The judges", columns, rows, words=("Calibration",))
+
+
+def _likelihood_cell(duel: Versus) -> str:
+    shown = "" if duel.verdict == "no difference was shown" else f", {duel.verdict}"
+    return interval(duel.mean, 3) + shown
 
 
 def _cells(item: Versus) -> tuple[str, ...]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
-from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
-from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, Versus, read_comparison
-from fishersft.reporting.summary import Interval, JudgeFacts
+from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
+from fishersft.reporting.summary import JudgeFacts
+from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
+from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, held_out_nll, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
@@ -22,63 +22,8 @@ from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
-_WORST_SHARE = 0.1
 _FEW_SEEDS = 3
 _NEEDS_NO_EMBEDDING = ("uniform", "longest")
-
-
-@dataclass(frozen=True)
-class TrainedKeys:
-    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes."""
-
-    selection: str
-    trained: str
-    evaluation: str
-    generations: str
-
-
-@dataclass(frozen=True)
-class CellKeys:
-    """One method at one budget with one seed, its two uniform controls, and the judges' verdicts on both pairs.
-
-    The lists have a key a judge, in the order of the config; the first judge's verdicts are the result.
-    """
-
-    method: str
-    budget: int
-    seed: int
-    chosen: TrainedKeys
-    by_tokens: TrainedKeys
-    by_sentences: TrainedKeys
-    judged_by_tokens: list[str]
-    judged_by_sentences: list[str]
-
-
-@dataclass(frozen=True)
-class ComparisonKeys:
-    """The keys of all artifacts of a comparison.
-
-    `base` is the evaluation of the model before training; `calibrations` has a key a judge.
-    """
-
-    corpus: str
-    overlap: str
-    base: str
-    calibrations: list[str]
-    cells: list[CellKeys]
-
-    def artifacts(self) -> list[str]:
-        """All of them as "kind/key", each once."""
-        names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
-        for cell in self.cells:
-            for trained in (cell.chosen, cell.by_tokens, cell.by_sentences):
-                kinds = ("selection", "fine-tuned-model", "evaluation", "generations")
-                names += [
-                    f"{kind}/{getattr(trained, of.name)}" for kind, of in zip(kinds, fields(trained), strict=True)
-                ]
-            names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
-        names += [f"judgements/{key}" for key in self.calibrations]
-        return list(dict.fromkeys(names))
 
 
 def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
@@ -105,7 +50,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
     groups: dict[tuple[str, int], list[CellKeys]] = {}
     for cell in keys.cells:
         groups.setdefault((cell.method, cell.budget), []).append(cell)
-    base_nll, tokens = _nll(store, [keys.base])
+    base_nll, tokens = held_out_nll(store, [keys.base])
     judges = _judges(store, config, keys)
     return Comparison(
         name=config.name,
@@ -116,9 +61,15 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         base=_arm("base model", 0, base_nll, tokens, seeds=1),
         arms=_arms(store, config, groups),
         versus=[
-            *_corrected([_versus(store, cells, "tokens and steps") for cells in groups.values()]),
-            *_corrected([_versus(store, cells, "sentences") for cells in groups.values()]),
+            *against_uniform(store, groups.values(), "tokens and steps"),
+            *against_uniform(store, groups.values(), "sentences"),
         ],
+        duels=head_to_head(
+            store,
+            config.methods[0].name,
+            keys.duels,
+            "tokens and steps" if config.selection.budget_unit == "tokens" else "sentences",
+        ),
         trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
         judges=[Judge.of(judge) for judge in judges],
         warnings=_warnings(store, config, keys, judges),
@@ -151,16 +102,16 @@ def _measured(
     judged: Sequence[Sequence[str]],
 ) -> Arm:
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
-    nll, tokens = _nll(store, [of.evaluation for of in trained])
+    nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
     arm = _arm(method, budget, nll, tokens, seeds=len(trained))
     choosing = _seconds_choosing(store, [of.selection for of in trained])
     training = sum(store.get("fine-tuned-model", key).seconds for key in {of.trained for of in trained})
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
-            "sentences": _mean_fact(store, trained, "sentences"),
-            "tokens": _mean_fact(store, trained, "tokens_per_epoch"),
-            "steps": _mean_fact(store, trained, "steps"),
+            "sentences": mean_fact(store, trained, "sentences"),
+            "tokens": mean_fact(store, trained, "tokens_per_epoch"),
+            "steps": mean_fact(store, trained, "steps"),
             "seconds_choosing": choosing,
             "seconds_training": training,
             "seconds_judging": judging,
@@ -198,7 +149,7 @@ def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence
 
 def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: int) -> Arm:
     per_token = np.sort(nll / tokens, axis=1)
-    worst = max(1, int(_WORST_SHARE * len(tokens)))
+    worst = max(1, int(WORST_SHARE * len(tokens)))
     return Arm(
         method=method,
         budget=budget,
@@ -228,7 +179,7 @@ def _trainings(store: Store, cell: CellKeys) -> list[Training]:
 
 def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
     model = store.get("fine-tuned-model", trained.trained)
-    arm = _arm(cell.method, cell.budget, *_nll(store, [trained.evaluation]), seeds=1)
+    arm = _arm(cell.method, cell.budget, *held_out_nll(store, [trained.evaluation]), seeds=1)
     won = [_mean_score(store, judged[0]) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,
@@ -253,63 +204,6 @@ def _mean_score(store: Store, judgements: str) -> float | None:
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
 
 
-def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
-    by_tokens = basis == "tokens and steps"
-    mine = [cell.chosen for cell in cells]
-    others = [cell.by_tokens if by_tokens else cell.by_sentences for cell in cells]
-    nll, tokens = _nll(store, [of.evaluation for of in mine])
-    other, _ = _nll(store, [of.evaluation for of in others])
-    difference, tail = mean_difference(nll, other, tokens), tail_difference(nll, other, tokens, _WORST_SHARE)
-    won = _won(store, [(cell.judged_by_tokens if by_tokens else cell.judged_by_sentences)[0] for cell in cells])
-    return Versus(
-        method=cells[0].method,
-        budget=cells[0].budget,
-        basis=basis,
-        sentences=_mean_fact(store, mine, "sentences"),
-        other_sentences=_mean_fact(store, others, "sentences"),
-        tokens=_mean_fact(store, mine, "tokens_per_epoch"),
-        other_tokens=_mean_fact(store, others, "tokens_per_epoch"),
-        steps=_mean_fact(store, mine, "steps"),
-        other_steps=_mean_fact(store, others, "steps"),
-        mean=Interval.of(difference),
-        p=difference.p,
-        p_corrected=difference.p,
-        worst_tenth=Interval.of(tail),
-        worst_tenth_p=tail.p,
-        worst_tenth_p_corrected=tail.p,
-        worst=Interval.of(tail_difference(nll, other, tokens, 0.0)),
-        win_rate=None if won is None else Interval.of(won),
-        win_p=None if won is None else won.p,
-        win_p_corrected=None if won is None else won.p,
-    )
-
-
-def _corrected(versus: list[Versus]) -> list[Versus]:
-    """The same with p-values corrected for how many there are, of each kind."""
-    for name in ("p", "worst_tenth_p", "win_p"):
-        known = [item for item in versus if getattr(item, name) is not None]
-        corrected = dict(zip(map(id, known), holm([getattr(item, name) for item in known]), strict=True))
-        versus = [item.model_copy(update={f"{name}_corrected": corrected.get(id(item))}) for item in versus]
-    return versus
-
-
-def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
-    """The judge's verdicts over seeds and prompts; None where all pairs were the same text."""
-    scores = np.stack([scores_of(store, key) for key in judgements])
-    return None if np.isnan(scores).all() else win_share(scores)
-
-
-def _nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, sentences) summed negative log-likelihoods in nats, and (sentences,) loss tokens."""
-    tables = [pq.read_table(store.fetch("evaluation", key) / "nll.parquet") for key in evaluations]
-    assert all(table["tokens"].equals(tables[0]["tokens"]) for table in tables), "all measured on the same sentences"
-    return np.stack([table["nll"].to_numpy() for table in tables]), tables[0]["tokens"].to_numpy()
-
-
-def _mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float:
-    return float(np.mean([store.get("fine-tuned-model", of.trained).facts[name] for of in trained]))
-
-
 def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[JudgeFacts]:
     """Each judge on all pairs of the comparison."""
     settings = config.evaluation.judging.judges
@@ -319,6 +213,7 @@ def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[J
             for cell in keys.cells
             for judged in (cell.judged_by_tokens, cell.judged_by_sentences)
         ]
+        + [(config.methods[0].name, duel.other, duel.judged[number]) for duel in keys.duels if duel.other != "uniform"]
         for number in range(len(settings))
     ]
     first = [key for _, _, key in by_judge[0]]

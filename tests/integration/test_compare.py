@@ -67,6 +67,7 @@ def made_and_found(printed: str) -> tuple[int, int]:
 def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothing_again(
     prefect_server: PrefectServer, settings: dict[str, Any], tmp_path: Path
 ) -> None:
+    settings = {**settings, "head_to_head": True}
     models = Path(settings["store"], "fine-tuned-model")
     first = start(prefect_server, settings, tmp_path)
     while len(list(models.glob("*/manifest.json"))) < 3:
@@ -90,6 +91,11 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
         assert abs(item.tokens - item.other_tokens) <= 32  # the longest sentence
     for item in comparison.versus[2:]:
         assert item.sentences == item.other_sentences
+    assert [(item.method, item.other, item.basis) for item in comparison.duels] == [
+        ("D-optimal", "uniform", "tokens and steps"),
+        ("D-optimal", "longest", "tokens and steps"),
+    ]
+    assert comparison.duels[0].mean == comparison.versus[0].mean
     output = Path(settings["output"], "comparison")
     assert {file.name for file in output.iterdir()} >= {"index.html", "comparison.md", "comparison.csv"}
 
@@ -98,6 +104,8 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
     shown = prefect_server.post("artifacts/latest/filter", {"artifacts": {"key": {"like_": "compare-verses-%"}}})
     assert {artifact["key"].removeprefix("compare-verses-") for artifact in shown} == {
         "summary",
+        "win-rates",
+        "likelihoods",
         "equal-tokens",
         "equal-sentences",
         "figure",

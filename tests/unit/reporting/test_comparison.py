@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, judges, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, duels, judges, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -37,6 +37,7 @@ def arm(method: str, **changes: Any) -> Arm:
 def against(method: str, value: float, p: float, **changes: Any) -> Versus:
     values: dict[str, Any] = {
         "method": method,
+        "other": "uniform",
         "budget": 2000,
         "basis": "tokens and steps",
         "sentences": 50.0,
@@ -89,6 +90,7 @@ def comparison(*items: Versus, **changes: Any) -> Comparison:
         "base": arm("base model", steps=0.0),
         "arms": [arm("uniform"), *(arm(item.method) for item in items)],
         "versus": list(items),
+        "duels": [],
         "trainings": [training(item.method) for item in items] + [training("longest", control="sentences")],
         "judges": [
             {
@@ -147,6 +149,26 @@ def test_tables_show_both_sizes_and_corrected_p_values() -> None:
     assert row.cells[:6] == ("2,000", "50, 72", "1,998, 2,003", "16, 16", "0.080 [0.070, 0.090]", "< 0.001")
     base, uniform, _ = arms(found).rows
     assert base.cells[:3] == ("–", "–", "–") and uniform.cells[5:8] == ("4.800", "6.400", "7.900")
+
+
+def test_a_head_to_head_is_laid_out_by_budgets_and_choices() -> None:
+    told = [
+        against("D-optimal", value, p, other=other, budget=budget)
+        for budget, other, value, p in (
+            (100, "uniform", 0.02, 0.5),
+            (100, "density", 0.08, 0.001),
+            (200, "uniform", -0.09, 0.001),
+            (200, "density", 0.01, 0.9),
+        )
+    ]
+    wins, likelihoods = duels(comparison(against("D-optimal", 0.02, 0.5), duels=told))
+    assert wins.columns == likelihoods.columns == ("Budget, tokens", "uniform", "density")
+    assert [row.heading for row in wins.rows] == ["100", "200"]
+    assert wins.rows[0].cells == ("0.55 [0.40, 0.70]",) * 2
+    assert likelihoods.rows[0].cells == ("0.020 [0.010, 0.030]", "0.080 [0.070, 0.090], worse")
+    assert likelihoods.rows[1].cells == ("-0.090 [-0.100, -0.080], better", "0.010 [0.000, 0.020]")
+    assert "how often the judge preferred it to" in comparison_markdown(comparison(told[0], duels=told))
+    assert duels(comparison(told[0])) == []
 
 
 def test_a_judge_that_is_unfit_is_called_so() -> None:

@@ -1,0 +1,75 @@
+"""The keys of a comparison's artifacts: what its flow gathers and its page is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class TrainedKeys:
+    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes."""
+
+    selection: str
+    trained: str
+    evaluation: str
+    generations: str
+
+
+@dataclass(frozen=True)
+class CellKeys:
+    """One method at one budget with one seed, its two uniform controls, and the judges' verdicts on both pairs.
+
+    The lists have a key a judge, in the order of the config; the first judge's verdicts are the result.
+    """
+
+    method: str
+    budget: int
+    seed: int
+    chosen: TrainedKeys
+    by_tokens: TrainedKeys
+    by_sentences: TrainedKeys
+    judged_by_tokens: list[str]
+    judged_by_sentences: list[str]
+
+
+@dataclass(frozen=True)
+class DuelKeys:
+    """The first method and another choice at one budget with one seed, and the judges' verdicts, a key a judge."""
+
+    other: str
+    budget: int
+    seed: int
+    first: TrainedKeys
+    second: TrainedKeys
+    judged: list[str]
+
+
+@dataclass(frozen=True)
+class ComparisonKeys:
+    """The keys of all artifacts of a comparison.
+
+    `base` is the evaluation of the model before training; `calibrations` has a key a judge; `duels` is empty where no
+    head-to-head was asked for.
+    """
+
+    corpus: str
+    overlap: str
+    base: str
+    calibrations: list[str]
+    cells: list[CellKeys]
+    duels: list[DuelKeys]
+
+    def artifacts(self) -> list[str]:
+        """All of them as "kind/key", each once."""
+        names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
+        for cell in self.cells:
+            for trained in (cell.chosen, cell.by_tokens, cell.by_sentences):
+                kinds = ("selection", "fine-tuned-model", "evaluation", "generations")
+                names += [
+                    f"{kind}/{getattr(trained, of.name)}" for kind, of in zip(kinds, fields(trained), strict=True)
+                ]
+            names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
+        names += [
+            f"judgements/{key}" for key in (*self.calibrations, *(key for duel in self.duels for key in duel.judged))
+        ]
+        return list(dict.fromkeys(names))
