@@ -14,6 +14,8 @@ Basis = Literal["tokens and steps", "sentences"]
 class Arm(Facts):
     """A way to choose at one budget: what was chosen, and how its models did, the mean over seeds.
 
+    `lengths` are the tokens that a tenth, half and nine tenths of the chosen sentences have at most, as the choosing
+    model counts them; None of the base model.
     `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
     tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
     choosing with the embeddings and scores that it needs;
@@ -24,6 +26,7 @@ class Arm(Facts):
     budget: int
     seeds: int
     sentences: float
+    lengths: tuple[float, float, float] | None
     tokens: float
     steps: float
     mean: float

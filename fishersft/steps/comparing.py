@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
@@ -110,6 +111,7 @@ def _measured(
     return arm.model_copy(
         update={
             "sentences": mean_fact(store, trained, "sentences"),
+            "lengths": _lengths(store, [of.selection for of in trained]),
             "tokens": mean_fact(store, trained, "tokens_per_epoch"),
             "steps": mean_fact(store, trained, "steps"),
             "seconds_choosing": choosing,
@@ -118,6 +120,13 @@ def _measured(
             "money": _money(store, config, choosing + training + judging, judged),
         }
     )
+
+
+def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, float]:
+    """What a tenth, half and nine tenths of the chosen sentences have at most, in tokens."""
+    chosen = [pq.read_table(store.fetch("selection", key) / "selection.parquet")["tokens"] for key in selections]
+    tenth, half, nine_tenths = np.quantile(np.concatenate([tokens.to_numpy() for tokens in chosen]), (0.1, 0.5, 0.9))
+    return float(tenth), float(half), float(nine_tenths)
 
 
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
@@ -155,6 +164,7 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         budget=budget,
         seeds=seeds,
         sentences=0,
+        lengths=None,
         tokens=0,
         steps=0,
         mean=float(nll.sum(axis=1).mean() / tokens.sum()),

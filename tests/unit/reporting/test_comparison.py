@@ -21,6 +21,7 @@ def arm(method: str, **changes: Any) -> Arm:
         "budget": 2000,
         "seeds": 3,
         "sentences": 70.0,
+        "lengths": (5.0, 21.0, 60.5),
         "tokens": 2001.0,
         "steps": 16.0,
         "mean": 4.8,
@@ -87,7 +88,7 @@ def comparison(*items: Versus, **changes: Any) -> Comparison:
         "seeds": 3,
         "held_out": 200,
         "counted_by_choosing_model": False,
-        "base": arm("base model", steps=0.0),
+        "base": arm("base model", steps=0.0, lengths=None),
         "arms": [arm("uniform"), *(arm(item.method) for item in items)],
         "versus": list(items),
         "duels": [],
@@ -148,7 +149,8 @@ def test_tables_show_both_sizes_and_corrected_p_values() -> None:
     (row,) = versus(found, "tokens and steps").rows
     assert row.cells[:6] == ("2,000", "50, 72", "1,998, 2,003", "16, 16", "0.080 [0.070, 0.090]", "< 0.001")
     base, uniform, _ = arms(found).rows
-    assert base.cells[:3] == ("–", "–", "–") and uniform.cells[5:8] == ("4.800", "6.400", "7.900")
+    assert base.cells[:3] == ("–", "–", "–") and uniform.cells[6:9] == ("4.800", "6.400", "7.900")
+    assert base.cells[3] == "–" and uniform.cells[3] == "5, 21, 60"
 
 
 def test_a_head_to_head_is_laid_out_by_budgets_and_choices() -> None:
