@@ -25,7 +25,6 @@ from fishersft.reproduce_cli import reproduce_app
 from fishersft.store_cli import store_app
 
 if TYPE_CHECKING:
-    from fishersft.config.compare import CompareConfig
     from fishersft.data.runs import Run
     from fishersft.steps.outcome import Outcome, RunResult
 
@@ -95,7 +94,7 @@ def compare(config: ConfigFile, overrides: Overrides = None) -> None:
 
     settings = load_settings(config, overrides or (), CompareConfig)
     result = _flow("compare")(settings)
-    _print_comparison(settings, result)
+    terminal.print_comparison(settings, result)
 
 
 @app.command()
@@ -362,25 +361,6 @@ def _print_run(settings: CurateConfig, result: RunResult) -> None:
     terminal.print_path("dataset", output_folder(settings, "dataset"))
     terminal.print_path("model", output_folder(settings, "model"))
     terminal.print_path("report", f"{output_folder(settings, 'report')}/index.html")
-
-
-def _print_comparison(settings: CompareConfig, result: RunResult) -> None:
-    from fishersft.reporting.comparison_sheets import duels, verdicts
-    from fishersft.reporting.tables import sheet_table
-    from fishersft.steps.comparing import load_comparison
-    from fishersft.steps.outcome import open_store
-    from fishersft.steps.publishing import output_folder
-
-    comparison = load_comparison(open_store(settings.store), result.report)
-    terminal.console.print(sheet_table(verdicts(comparison, "tokens and steps")))
-    terminal.console.print(sheet_table(verdicts(comparison, "sentences")))
-    for sheet in duels(comparison):
-        terminal.console.print(sheet_table(sheet))
-    terminal.console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)
-    for warning in comparison.warnings:
-        terminal.console.print(f"[yellow]note:[/] {escape(warning)}")
-    terminal.print_made(result)
-    terminal.print_path("comparison", f"{output_folder(settings, 'comparison')}/index.html")
 
 
 if __name__ == "__main__":

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from fishersft import terminal
+from fishersft.config.compare import CompareConfig
+from fishersft.config.corpus import CorpusConfig
 from fishersft.config.files import Settings, load_settings
+from fishersft.experiments.mixed_pools import MixedPool
 from fishersft.plug_ins import load_plug_in
 
 reproduce_app = typer.Typer(
-    help="Reproduce the paper's experiments: each prints its tables, and leaves a page in the output folder.",
+    help="Reproduce the paper's experiments, and answer its reviewers' questions: each command prints its tables, and "
+    "leaves a page in the output folder.",
     no_args_is_help=True,
 )
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
+_SHORT = (
+    "name=language-model-short",
+    "corpus.max_rows=1100",
+    "finetune.epochs=1",
+    "evaluation.sentences=100",
+    "evaluation.prompts=8",
+    "budgets=[100]",
+    "repeats=3",
+)
+_SHERLOCK = (
+    "name=language-model-sherlock",
+    "corpus.pattern=(?P<text>(?s:.{40,}))",  # paragraphs; what is shorter is a heading
+    "corpus.max_rows=null",
+    "budgets=[100, 200, 500, 1000, 2000]",  # it has not 5,000 paragraphs
+    "evaluation.judging.task=Sherlock Holmes",
+)
+_CODE = CorpusConfig(path="package:prefect/*.py", format="blocks")  # text of another kind, which is installed anyway
 
 
 @reproduce_app.command()
@@ -63,10 +86,75 @@ def speed(overrides: Overrides = None) -> None:
     terminal.print_path("table", f"{output_folder(settings, 'speed')}/speed.md")
 
 
-def _preset(name: str, overrides: list[str] | None, kind: type[Settings]) -> Settings:
+@reproduce_app.command()
+def language_model(
+    sherlock: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sherlock Holmes, paragraphs between blank lines, instead of Shakespeare."),
+    ] = None,
+    short: Annotated[bool, typer.Option("--short", help="For two cores and half an hour: 100 sentences.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """D-optimal against every baseline: win rates laid out as in the paper, held-out likelihoods beside them.
+
+    The whole is for a GPU. Another model by --set model.path=gpt2, a stronger judge by --set evaluation.judging.judges.
+    """
+    changes = [*_SHERLOCK, f"corpus.path={sherlock}"] if sherlock else []
+    _compare("language-model", [*changes, *(_SHORT if short else ()), *(overrides or ())])
+
+
+@reproduce_app.command()
+def perplexity(overrides: Overrides = None) -> None:
+    """What perplexity adds: Fisher weights; the easiest, middle or hardest sentences. Half an hour on two cores."""
+    _compare("perplexity", overrides or ())
+
+
+@reproduce_app.command()
+def weak_to_strong(
+    model: Annotated[str, typer.Argument(help="The model to train: a folder, a GGUF file or a hub name.")],
+    lora: Annotated[bool, typer.Option("--lora", help="Train LoRA adapters in place of all weights.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Does a weaker model choose well for a stronger one? SmolLM2 chooses, MODEL is trained."""
+    method = ["finetune.method=lora"] if lora else []
+    _compare("weak-to-strong", [f"finetune.model.path={model}", *method, *(overrides or ())])
+
+
+@reproduce_app.command()
+def robustness(
+    pool: Annotated[MixedPool, typer.Option(help="What half of the pool is.")] = "noise",
+    corpora: Annotated[
+        Path, typer.Option(help="A folder for the texts of the pool, the target and the outcome.")
+    ] = Path("corpora"),
+    overrides: Overrides = None,
+) -> None:
+    """Choosing in a pool of which half is noise, near copies or code; some 40 minutes on two cores."""
+    from fishersft.steps.mixed_pools import write_corpora
+
+    settings = _preset("robustness", overrides, CompareConfig)
+    folder = corpora.absolute() / pool
+    write_corpora(pool, settings.corpus, _CODE, folder, settings.seed)
+    here = {"format": "jsonl", "pattern": None}
+    changed = settings.model_dump()
+    changed |= {"name": f"{settings.name}-{pool}", "output": f"{settings.output}/{pool}"}
+    changed["corpus"] |= {"path": str(folder / "pool.jsonl"), **here}
+    changed["target"] = {"path": str(folder / "target.jsonl")}
+    changed["evaluation"]["corpus"] = {"path": str(folder / "held-out.jsonl")}
+    _run(CompareConfig.model_validate(changed))
+
+
+def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:
     """The settings of an experiment, with changes from the command line."""
     with resources.as_file(resources.files("fishersft.experiments").joinpath("presets", f"{name}.yaml")) as path:
         return load_settings(path, overrides or (), kind)
+
+
+def _compare(preset: str, overrides: Sequence[str]) -> None:
+    _run(_preset(preset, overrides, CompareConfig))
+
+
+def _run(settings: CompareConfig) -> None:
+    terminal.print_comparison(settings, load_plug_in("fishersft.flows", "compare")(settings))
 
 
 def _simulate(preset: str, overrides: list[str] | None) -> None:

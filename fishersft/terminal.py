@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from fishersft.config.compare import CompareConfig
     from fishersft.numerics import Selection
     from fishersft.steps.outcome import OnProgress, Outcome, RunResult
 
@@ -93,3 +95,22 @@ def print_path(what: str, path: str) -> None:
 def print_made(result: RunResult) -> None:
     """How much of a run was there already."""
     console.print(f"{len(result.steps)} artifacts: {result.made} made, {len(result.steps) - result.made} found")
+
+
+def print_comparison(settings: CompareConfig, result: RunResult) -> None:
+    """A comparison's tables, its verdict and warnings, and where it is."""
+    from fishersft.reporting.comparison_sheets import duels, verdicts
+    from fishersft.reporting.tables import sheet_table
+    from fishersft.steps.comparing import load_comparison
+    from fishersft.steps.outcome import open_store
+    from fishersft.steps.publishing import output_folder
+
+    comparison = load_comparison(open_store(settings.store), result.report)
+    for sheet in (verdicts(comparison, "tokens and steps"), verdicts(comparison, "sentences"), *duels(comparison)):
+        if sheet.rows:
+            console.print(sheet_table(sheet))
+    console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)
+    for warning in comparison.warnings:
+        console.print(f"[yellow]note:[/] {escape(warning)}")
+    print_made(result)
+    print_path("comparison", f"{output_folder(settings, 'comparison')}/index.html")

@@ -41,7 +41,7 @@ def compare(config: CompareConfig) -> RunResult | State[AtWork]:
     """
     with guarded_run():
         tag_run(config.name, *(method.name for method in config.methods))
-        curation.check_models(config)
+        curation.check_models(config, config.judged)
         workers = embedding.find_workers(config)
         store, name = open_store(config.store), f"compare-{config.name}"
         try:
@@ -69,7 +69,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     )
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
-    judges = range(len(config.evaluation.judging.judges))
+    judges = range(len(config.evaluation.judging.judges) if config.judged else 0)
     calibrated = [curation.calibrate_judge(config, corpus.key, judge) for judge in judges]
     grid = list(product(config.budgets, config.methods, config.seeds))
     for budget, method, seed in grid:  # all of it before any training, so that what cannot choose fails at once
@@ -126,16 +126,12 @@ class _Trainings:
         if not chosen.facts.get("exhausted"):  # then a control has all that the budget allows
             sizes[unit] = budget
         as_many_tokens = self._draw(sizes["tokens"], "tokens", seed)
-        as_many_sentences = self._draw(sizes["sentences"], "sentences", seed)
         # A step has at least a sentence: the side with fewer sentences says how many steps both can take.
         fewest = min(chosen.facts["sentences"], as_many_tokens.facts["sentences"])
         steps = min(self._config.steps_an_epoch(sizes["tokens"]), fewest)
-        own_steps = self._config.steps_an_epoch(as_many_sentences.facts["tokens"])
         trained = self._train(chosen, steps, seed, own)
         by_tokens = self._train(as_many_tokens, steps, seed, f"uniform, {sizes['tokens']:,} tokens, seed {seed}")
-        by_sentences = self._train(
-            as_many_sentences, own_steps, seed, f"uniform, {sizes['sentences']:,} sentences, seed {seed}"
-        )
+        by_sentences = self._by_sentences(sizes["sentences"], seed) if self._config.at_equal_sentences else None
         return CellKeys(
             method=method.name,
             budget=budget,
@@ -147,14 +143,18 @@ class _Trainings:
             judged_by_sentences=self._judge(trained, by_sentences, own, "uniform of as many sentences"),
         )
 
+    def _by_sentences(self, sentences: int, seed: int) -> TrainedKeys:
+        """A uniform choice of so many sentences, trained for as many steps as its own tokens fill."""
+        drawn = self._draw(sentences, "sentences", seed)
+        steps = self._config.steps_an_epoch(drawn.facts["tokens"])
+        return self._train(drawn, steps, seed, f"uniform, {sentences:,} sentences, seed {seed}")
+
     def duels(self, cells: list[CellKeys]) -> list[DuelKeys]:
         """The first method against the uniform choice and each other method, of the same budget and seed."""
         first = {(cell.budget, cell.seed): cell for cell in cells if cell.method == self._config.methods[0].name}
-        tokens = self._config.selection.budget_unit == "tokens"
         duels = []
         for (budget, seed), cell in first.items():
-            uniform = cell.by_tokens if tokens else cell.by_sentences
-            judged = cell.judged_by_tokens if tokens else cell.judged_by_sentences
+            uniform, judged = cell.control(self._config.selection.budget_unit)
             duels.append(DuelKeys("uniform", budget, seed, cell.chosen, uniform, judged))
         for other in cells:
             cell = first[other.budget, other.seed]
@@ -174,12 +174,19 @@ class _Trainings:
             seeded = self._config.seeded(seed)
             model = self._did(curation.finetune_on(seeded, self._corpus, chosen.key, what, steps))
             likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, model.key, what))
-            written = self._did(curation.complete_prompts(self._config, self._corpus, model.key, what))
-            self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, written.key)
+            self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, self._written(model.key, what))
         return self._trained[key]
 
-    def _judge(self, one: TrainedKeys, other: TrainedKeys, what: str, against: str) -> list[str]:
-        """The verdicts of every judge."""
+    def _written(self, model: str, what: str) -> str | None:
+        """What the model writes, where it is judged."""
+        if not self._config.judged:
+            return None
+        return self._did(curation.complete_prompts(self._config, self._corpus, model, what)).key
+
+    def _judge(self, one: TrainedKeys, other: TrainedKeys | None, what: str, against: str) -> list[str]:
+        """The verdicts of every judge; none where nothing is judged, or nothing to judge against was trained."""
+        if other is None or one.generations is None or other.generations is None:
+            return []
         pair = one.generations, other.generations
         return [
             self._did(curation.judge_completions(self._config, *pair, what, against, judge)).key

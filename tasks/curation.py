@@ -35,14 +35,15 @@ from tasks.ui import show_losses
 
 
 @step("check the models")
-def check_models(config: CurateConfig) -> None:
-    """Fails before any work where the config's model a judge, a judge's secret or a harness task is not there."""
+def check_models(config: CurateConfig, judged: bool = True) -> None:
+    """Fails before any work where the config's model, a judge, its secret or a harness task is not there."""
     find_model(config.model)
     trained = models.trained_config(config).model
     find_model(trained)
-    check_judges(config.evaluation.judging, trained)
-    for number in range(len(config.evaluation.judging.judges)):
-        api_key(config, number)
+    if judged:
+        check_judges(config.evaluation.judging, trained)
+        for number in range(len(config.evaluation.judging.judges)):
+            api_key(config, number)
     if config.evaluation.harness_tasks:
         check_tasks(config.evaluation.harness_tasks)
 

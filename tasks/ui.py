@@ -60,7 +60,8 @@ def show_comparison(config: CompareConfig, result: RunResult) -> None:
     told = markdown(comparison.headline)
     create_markdown_artifact(comparison_markdown(comparison) + place, key=f"{prefix}-summary", description=told)
     for basis, key in (("tokens and steps", "equal-tokens"), ("sentences", "equal-sentences")):
-        _table(versus(comparison, basis), f"{prefix}-{key}")  # type: ignore[arg-type]
+        if (sheet := versus(comparison, basis)).rows:  # type: ignore[arg-type]
+            _table(sheet, f"{prefix}-{key}")
     for sheet, key in zip(duels(comparison), ("win-rates", "likelihoods"), strict=False):
         _table(sheet, f"{prefix}-{key}")
     figure = figures_markdown([(differences(comparison), "A bar that crosses the line shows no difference.")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -101,6 +102,14 @@ def tiny_model_folder(tmp_path: Path, tiny_llama: LlamaForCausalLM, tokenizer: P
     tiny_llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def tiny_judge_folder(tiny_model_folder: Path) -> Path:
+    """The same with a context that a judge's question fits into."""
+    config = tiny_model_folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 512}))
+    return tiny_model_folder
 
 
 @pytest.fixture(scope="session")

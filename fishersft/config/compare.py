@@ -108,8 +108,17 @@ class CompareConfig(CurateConfig):
         "Compare, and have judged, the first method with each other choice of the same budget too, not with the "
         "uniform one alone.",
     )
+    judged: bool = described(
+        True, 36, "Judged", "Have completions judged; off: held-out likelihood alone, for which no judge is needed."
+    )
+    at_equal_sentences: bool = described(
+        True,
+        37,
+        "At equal sentences too",
+        "Off: at equal tokens and steps only, which takes half as many trainings.",
+    )
     price_per_hour: float | None = described(
-        None, 36, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
+        None, 38, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
     )
 
     @model_validator(mode="after")
@@ -127,6 +136,11 @@ class CompareConfig(CurateConfig):
                 or bool(chosen.extends or chosen.exclude),
                 "selection.criterion, target, extends and exclude have no meaning in a comparison; name the criteria "
                 "in `methods` and the target in `target`",
+            ),
+            (
+                self.selection.budget_unit == "sentences" and not self.at_equal_sentences,
+                "selection.budget_unit sentences compares at equal sentences; leave at_equal_sentences on, or give "
+                "budgets in tokens",
             ),
             (
                 self.approval.wanted,

@@ -48,6 +48,8 @@ def comparison_markdown(comparison: Comparison) -> str:
     if comparison.warnings:
         parts.append("\n".join(f"- **Warning:** {markdown(warning)}" for warning in comparison.warnings))
     for sheet in _sheets(comparison):
+        if not sheet.rows:  # nothing was judged, or compared at equal sentences
+            continue
         parts += [f"## {sheet.title}", markdown_table(sheet)]
     return "\n\n".join(parts) + "\n"
 

@@ -63,7 +63,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         arms=_arms(store, config, groups),
         versus=[
             *against_uniform(store, groups.values(), "tokens and steps"),
-            *against_uniform(store, groups.values(), "sentences"),
+            *(against_uniform(store, groups.values(), "sentences") if config.at_equal_sentences else ()),
         ],
         duels=head_to_head(
             store,
@@ -84,9 +84,8 @@ def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], lis
     arms = []
     for budget in config.budgets:
         of_budget = {method: cells for (method, of), cells in groups.items() if of == budget}
-        by_budget = "by_tokens" if config.selection.budget_unit == "tokens" else "by_sentences"
-        first = next(iter(of_budget.values()))
-        arms.append(_measured(store, config, "uniform", budget, [getattr(cell, by_budget) for cell in first], []))
+        uniform = [cell.control(config.selection.budget_unit)[0] for cell in next(iter(of_budget.values()))]
+        arms.append(_measured(store, config, "uniform", budget, uniform, []))
         for method, cells in of_budget.items():
             pairs = [judged for cell in cells for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
             judged = list(zip(*pairs, strict=True))
@@ -179,18 +178,18 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
 
 def _trainings(store: Store, cell: CellKeys) -> list[Training]:
     """The training of a cell and its two controls."""
-    controls: list[tuple[TrainedKeys, Basis | None]] = [
+    controls: list[tuple[TrainedKeys | None, Basis | None]] = [
         (cell.chosen, None),
         (cell.by_tokens, "tokens and steps"),
         (cell.by_sentences, "sentences"),
     ]
-    return [_training(store, cell, trained, control) for trained, control in controls]
+    return [_training(store, cell, trained, control) for trained, control in controls if trained is not None]
 
 
 def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
     model = store.get("fine-tuned-model", trained.trained)
     arm = _arm(cell.method, cell.budget, *held_out_nll(store, [trained.evaluation]), seeds=1)
-    won = [_mean_score(store, judged[0]) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
+    won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,
         budget=cell.budget,
@@ -209,24 +208,28 @@ def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis
     )
 
 
-def _mean_score(store: Store, judgements: str) -> float | None:
-    scores = scores_of(store, judgements)
+def _mean_score(store: Store, judged: Sequence[str]) -> float | None:
+    """Of the first judge; None where nothing was judged, or all pairs were the same text."""
+    if not judged:
+        return None
+    scores = scores_of(store, judged[0])
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
 
 
 def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[JudgeFacts]:
     """Each judge on all pairs of the comparison."""
-    settings = config.evaluation.judging.judges
+    settings = config.evaluation.judging.judges if config.judged else []
     by_judge = [
         [
             (cell.method, "uniform", judged[number])
             for cell in keys.cells
             for judged in (cell.judged_by_tokens, cell.judged_by_sentences)
+            if judged
         ]
         + [(config.methods[0].name, duel.other, duel.judged[number]) for duel in keys.duels if duel.other != "uniform"]
         for number in range(len(settings))
     ]
-    first = [key for _, _, key in by_judge[0]]
+    first = [key for _, _, key in by_judge[0]] if by_judge else []
     return [
         judge_facts(
             store,
@@ -253,5 +256,5 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys, judges:
         warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
     warnings += target_warnings(store, config, config.target, keys.corpus)
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
-    by_place = judge_warning(judges[0].win_rates)
+    by_place = judge_warning(judges[0].win_rates) if judges else None
     return [*warnings, *overlap_warning(overlap), *([by_place] if by_place else []), *judge_warnings(judges)]

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from fishersft.numerics.greedy import BudgetUnit
 
 
 @dataclass(frozen=True)
 class TrainedKeys:
-    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes."""
+    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes.
+
+    `generations` is None where nothing is judged.
+    """
 
     selection: str
     trained: str
     evaluation: str
-    generations: str
+    generations: str | None
 
 
 @dataclass(frozen=True)
 class CellKeys:
     """One method at one budget with one seed, its two uniform controls, and the judges' verdicts on both pairs.
 
-    The lists have a key a judge, in the order of the config; the first judge's verdicts are the result.
+    The lists have a key a judge, in the order of the config; the first judge's verdicts are the result. `by_sentences`
+    is None where nothing is compared at equal sentences.
     """
 
     method: str
@@ -27,9 +33,16 @@ class CellKeys:
     seed: int
     chosen: TrainedKeys
     by_tokens: TrainedKeys
-    by_sentences: TrainedKeys
+    by_sentences: TrainedKeys | None
     judged_by_tokens: list[str]
     judged_by_sentences: list[str]
+
+    def control(self, unit: BudgetUnit) -> tuple[TrainedKeys, list[str]]:
+        """The uniform choice of as many tokens or sentences, and the verdicts against it."""
+        if unit == "tokens":
+            return self.by_tokens, self.judged_by_tokens
+        assert self.by_sentences is not None, "asked for only where something is compared at equal sentences"
+        return self.by_sentences, self.judged_by_sentences
 
 
 @dataclass(frozen=True)
@@ -63,11 +76,10 @@ class ComparisonKeys:
         """All of them as "kind/key", each once."""
         names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
         for cell in self.cells:
-            for trained in (cell.chosen, cell.by_tokens, cell.by_sentences):
-                kinds = ("selection", "fine-tuned-model", "evaluation", "generations")
-                names += [
-                    f"{kind}/{getattr(trained, of.name)}" for kind, of in zip(kinds, fields(trained), strict=True)
-                ]
+            for trained in filter(None, (cell.chosen, cell.by_tokens, cell.by_sentences)):
+                names += [f"selection/{trained.selection}", f"fine-tuned-model/{trained.trained}"]
+                names += [f"evaluation/{trained.evaluation}"]
+                names += [f"generations/{trained.generations}"] if trained.generations else []
             names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
         names += [
             f"judgements/{key}" for key in (*self.calibrations, *(key for duel in self.duels for key in duel.judged))

@@ -18,7 +18,7 @@ WORST_SHARE = 0.1
 
 
 def against_uniform(store: Store, groups: Iterable[Sequence[CellKeys]], basis: Basis) -> list[Versus]:
-    """Every method at every budget against its uniform controls of a basis.
+    """Every method at every budget against its uniform controls of a basis; nothing where there are none.
 
     Args:
         groups: the cells of a method at a budget, one a seed, for each.
@@ -28,12 +28,7 @@ def against_uniform(store: Store, groups: Iterable[Sequence[CellKeys]], basis: B
 
 def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
     """A method against its uniform controls of a basis, over the seeds."""
-    pairs = [
-        (cell.chosen, cell.by_tokens, cell.judged_by_tokens)
-        if basis == "tokens and steps"
-        else (cell.chosen, cell.by_sentences, cell.judged_by_sentences)
-        for cell in cells
-    ]
+    pairs = [(cell.chosen, *cell.control("tokens" if basis == "tokens and steps" else "sentences")) for cell in cells]
     return _difference(store, cells[0].method, "uniform", cells[0].budget, basis, pairs)
 
 
@@ -63,7 +58,7 @@ def _difference(
     nll, tokens = held_out_nll(store, [of.evaluation for of in mine])
     other, _ = held_out_nll(store, [of.evaluation for of in others])
     difference, tail = mean_difference(nll, other, tokens), tail_difference(nll, other, tokens, WORST_SHARE)
-    won = _won(store, [judged[0] for _, _, judged in pairs])
+    won = _won(store, [judged[0] for _, _, judged in pairs if judged])
     return Versus(
         method=method,
         other=other_method,
@@ -98,7 +93,9 @@ def _corrected(versus: list[Versus]) -> list[Versus]:
 
 
 def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
-    """The judge's verdicts over seeds and prompts; None where all pairs were the same text."""
+    """The judge's verdicts over seeds and prompts; None where there are none, or all pairs were the same text."""
+    if not judgements:
+        return None
     scores = np.stack([scores_of(store, key) for key in judgements])
     return None if np.isnan(scores).all() else win_share(scores)
 

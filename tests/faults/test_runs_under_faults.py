@@ -23,20 +23,12 @@ _AWS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_D
 
 
 @pytest.fixture
-def model(tiny_model_folder: Path) -> Path:
-    """The tiny model with a context that a judge's question fits in."""
-    settings = tiny_model_folder / "config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_position_embeddings": 512}))
-    return tiny_model_folder
-
-
-@pytest.fixture
 def config(
-    request: pytest.FixtureRequest, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, tiny_judge_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> CurateConfig:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = str(tmp_path / "stores") if request.param == "folder" else str(request.getfixturevalue("bucket"))
-    return small_config(tmp_path, model, f"{root}/killed")
+    return small_config(tmp_path, tiny_judge_folder, f"{root}/killed")
 
 
 def environment() -> dict[str, str]:
@@ -115,7 +107,7 @@ def test_a_selection_over_a_failing_store_makes_the_artifacts_of_an_undisturbed_
     proxy: FaultProxy,
     faults: int,
     tmp_path: Path,
-    model: Path,
+    tiny_judge_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claims, "STALE_AFTER", 3.0)
@@ -124,7 +116,7 @@ def test_a_selection_over_a_failing_store_makes_the_artifacts_of_an_undisturbed_
     def select() -> dict[str, str]:
         url = f"{store_url}-{uuid.uuid4().hex}"
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / url.rsplit("/", 1)[1]))
-        config = small_config(tmp_path, model, url)
+        config = small_config(tmp_path, tiny_judge_folder, url)
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True)))
         done = CliRunner().invoke(app, ["select", str(tmp_path / "config.yaml")], catch_exceptions=False)
         assert done.exit_code == 0, done.output

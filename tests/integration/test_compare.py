@@ -22,16 +22,14 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture
-def settings(tmp_path: Path, tiny_model_folder: Path) -> dict[str, Any]:
-    """A small comparison with the tiny model, whose context is made long enough for a judge's question."""
-    config = tiny_model_folder / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 512}))
+def settings(tmp_path: Path, tiny_judge_folder: Path) -> dict[str, Any]:
+    """A small comparison with the tiny model."""
     verses = tmp_path / "verses.txt"
     verses.write_text("".join(f"{n} verses of my {'heart ' * (n % 7)}and {n * n} more\n" for n in range(80)))
     return {
         "name": "verses",
         "corpus": {"path": str(verses), "held_out_fraction": 0.25},
-        "model": {"path": str(tiny_model_folder), "max_tokens": 64},
+        "model": {"path": str(tiny_judge_folder), "max_tokens": 64},
         "selection": {"budget_unit": "tokens"},
         "finetune": {"epochs": 1, "batch_tokens": 100},
         "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4},

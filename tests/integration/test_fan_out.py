@@ -44,11 +44,9 @@ def server(prefect_server: PrefectServer) -> PrefectServer:
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
+def config(tmp_path: Path, tiny_judge_folder: Path) -> CurateConfig:
     """A small run in some five shards; the model's context is such that a judge's question fits in."""
-    settings = tiny_model_folder / "config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_position_embeddings": 512}))
-    config = small_config(tmp_path, tiny_model_folder, str(tmp_path / "store"))
+    config = small_config(tmp_path, tiny_judge_folder, str(tmp_path / "store"))
     return config.model_copy(update={"embedding": config.embedding.model_copy(update={"shard_rows": 12})})
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fishersft.reporting.comparison import read_comparison
 from tests.faults.whole_run import small_config
 from tests.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.server
 
 
-def reproduce(server: PrefectServer, experiment: str, folder: Path, **changes: object) -> str:
+def reproduce(server: PrefectServer, experiment: str, folder: Path, *arguments: str, **changes: object) -> str:
     """What it prints."""
     settings = {"store": folder / "store", "output": folder / "output", **changes}
     words = [word for name, value in settings.items() for word in ("--set", f"{name.replace('__', '.')}={value}")]
-    return server.module("fishersft.cli", "reproduce", experiment, *words, cwd=folder)
+    return server.module("fishersft.cli", "reproduce", experiment, *arguments, *words, cwd=folder)
 
 
 def test_synthetic_prints_its_tables_leaves_its_page_and_computes_nothing_again(
@@ -47,3 +49,71 @@ def test_speed_times_the_published_algorithms_and_the_engine(
     assert table[0] == "algorithm,budget,seconds,measured"
     assert [line.split(",")[0] for line in table[1:]] == ["naive", "naive", "paper", "paper", "lazy", "lazy"]
     assert all(line.endswith("True") for line in table[1:])
+
+
+def small_comparison(folder: Path, model: Path) -> dict[str, object]:
+    """Changes that make a language-model experiment small."""
+    config = small_config(folder, model, str(folder / "store"))
+    return {
+        "corpus__path": config.corpus.path,
+        "corpus__format": "lines",
+        "corpus__pattern": "null",
+        "corpus__max_rows": "null",
+        "corpus__held_out_fraction": 0.25,
+        "model__path": model,
+        "model__max_tokens": 32,
+        "finetune__epochs": 1,
+        "finetune__batch_tokens": 64,
+        "repeats": 2,
+    }
+
+
+def test_the_language_model_experiment_lays_out_its_win_rates_as_the_paper_does(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_judge_folder: Path
+) -> None:
+    small = {"budgets": "[4, 6]", "evaluation__prompts": 2, "evaluation__new_tokens": 4, "evaluation__prompt_tokens": 3}
+    printed = reproduce(
+        prefect_server, "language-model", tmp_path, **small_comparison(tmp_path, tiny_judge_folder), **small
+    )
+    assert "D-optimal of as many sentences: how often the judge preferred it to" in " ".join(printed.split())
+    comparison = read_comparison(tmp_path / "output" / "comparison" / "comparison.json")
+    others = ["uniform", "density", "ask-llm", "sentence-design", "clustering"]
+    assert {(duel.budget, duel.other) for duel in comparison.duels} == {(n, other) for n in (4, 6) for other in others}
+    assert all(duel.sentences == duel.other_sentences for duel in comparison.duels)
+
+
+def test_what_perplexity_adds_is_measured_at_equal_tokens_alone_and_without_a_judge(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    printed = reproduce(
+        prefect_server, "perplexity", tmp_path, **small_comparison(tmp_path, tiny_model_folder), budgets="[60]"
+    )
+    assert "At equal tokens and steps" in printed and "At equal sentences" not in printed
+    comparison = read_comparison(tmp_path / "output" / "comparison" / "comparison.json")
+    assert len(comparison.versus) == 5 and not comparison.judges
+    assert not (tmp_path / "store" / "generations").exists()
+
+
+def test_a_model_chooses_for_another(prefect_server: PrefectServer, tmp_path: Path, tiny_model_folder: Path) -> None:
+    changes = {**small_comparison(tmp_path, tiny_model_folder), "budgets": "[60]", "methods": "[information]"}
+    stronger = tmp_path / "stronger"
+    shutil.copytree(tiny_model_folder, stronger)
+    printed = reproduce(prefect_server, "weak-to-strong", tmp_path, str(stronger), "--lora", **changes)
+    assert "equal tokens as the choosing model counts them" in " ".join(printed.split())
+
+
+def test_robustness_is_measured_on_a_pool_of_which_half_is_noise(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    verses = tmp_path / "long.txt"
+    verses.write_text("".join(f"{n} verses of my {'heart ' * (n % 7)}and {n * n} more\n" for n in range(1300)))
+    changes = {**small_comparison(tmp_path, tiny_model_folder), "corpus__path": verses, "budgets": "[60]"}
+    changes |= {"evaluation__sentences": 20, "methods": "[v-optimal]"}
+    words = ("--corpora", str(tmp_path / "corpora"))
+    reproduce(
+        prefect_server, "robustness", tmp_path, *words, **changes, evaluation__sentences=20, methods="[v-optimal]"
+    )
+    pool = (tmp_path / "corpora" / "noise" / "pool.jsonl").read_text().splitlines()
+    assert len(pool) == 1600
+    comparison = read_comparison(tmp_path / "output" / "noise" / "comparison" / "comparison.json")
+    assert [item.method for item in comparison.versus] == ["V-optimal"]

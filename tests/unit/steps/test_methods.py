@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -63,16 +62,14 @@ class Pool:
 
 
 @pytest.fixture
-def pool(tmp_path: Path, tiny_model_folder: Path) -> Pool:
-    settings = tiny_model_folder / "config.json"
-    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_position_embeddings": 512}))
+def pool(tmp_path: Path, tiny_judge_folder: Path) -> Pool:
     corpus = tmp_path / "verses.txt"
     corpus.write_text("".join(f"{n} verses of my {'heart ' * (n % 7)}and {n * n} more\n" for n in range(50)))
     return Pool(
         CompareConfig.model_validate(
             {
                 "corpus": {"path": str(corpus)},
-                "model": {"path": str(tiny_model_folder), "max_tokens": 64},
+                "model": {"path": str(tiny_judge_folder), "max_tokens": 64},
                 "embedding": {"shard_rows": 12},
                 "selection": {"budget_unit": "tokens"},
                 "methods": ["fisher-weighted"],
