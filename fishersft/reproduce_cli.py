@@ -30,6 +30,7 @@ _SHORT = (
     "name=language-model-short",
     "corpus.max_rows=1100",
     "finetune.epochs=1",
+    "finetune.learning_rate=2e-4",
     "evaluation.sentences=100",
     "evaluation.prompts=8",
     "budgets=[100]",
