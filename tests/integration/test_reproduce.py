@@ -71,14 +71,14 @@ def small_comparison(folder: Path, model: Path) -> dict[str, object]:
 def test_the_language_model_experiment_lays_out_its_win_rates_as_the_paper_does(
     prefect_server: PrefectServer, tmp_path: Path, tiny_judge_folder: Path
 ) -> None:
-    small = {"budgets": "[4, 6]", "evaluation__prompts": 2, "evaluation__new_tokens": 4, "evaluation__prompt_tokens": 3}
+    small = {"budgets": "[4]", "evaluation__prompts": 2, "evaluation__new_tokens": 4, "evaluation__prompt_tokens": 3}
     printed = reproduce(
         prefect_server, "language-model", tmp_path, **small_comparison(tmp_path, tiny_judge_folder), **small
     )
     assert "D-optimal of as many sentences: how often the judge preferred it to" in " ".join(printed.split())
     comparison = read_comparison(tmp_path / "output" / "comparison" / "comparison.json")
     others = ["uniform", "density", "ask-llm", "sentence-design", "clustering"]
-    assert {(duel.budget, duel.other) for duel in comparison.duels} == {(n, other) for n in (4, 6) for other in others}
+    assert [duel.other for duel in comparison.duels] == others
     assert all(duel.sentences == duel.other_sentences for duel in comparison.duels)
 
 
@@ -110,9 +110,7 @@ def test_robustness_is_measured_on_a_pool_of_which_half_is_noise(
     changes = {**small_comparison(tmp_path, tiny_model_folder), "corpus__path": verses, "budgets": "[60]"}
     changes |= {"evaluation__sentences": 20, "methods": "[v-optimal]"}
     words = ("--corpora", str(tmp_path / "corpora"))
-    reproduce(
-        prefect_server, "robustness", tmp_path, *words, **changes, evaluation__sentences=20, methods="[v-optimal]"
-    )
+    reproduce(prefect_server, "robustness", tmp_path, *words, **changes)
     pool = (tmp_path / "corpora" / "noise" / "pool.jsonl").read_text().splitlines()
     assert len(pool) == 1600
     comparison = read_comparison(tmp_path / "output" / "noise" / "comparison" / "comparison.json")
