@@ -15,6 +15,7 @@ from tasks import reproduction as tasks
 from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
+from tasks.overlap import alone
 from tasks.ui import show_simulation, show_speed, tag_run
 
 shorten_input_errors()
@@ -36,7 +37,8 @@ def simulate(config: SimulationConfig) -> RunResult:
     """
     with guarded_run():
         tag_run(config.name)
-        with recorded_run(open_store(config.store), f"simulate-{config.name}") as run:
+        store, name = open_store(config.store), f"simulate-{config.name}"
+        with alone(store, name, wait=True), recorded_run(store, name) as run:
             grid = [(dim, classes, seed) for dim, classes in config.settings for seed in config.seeds]
             futures = [tasks.run_trial.submit(config, dim, classes, seed) for dim, classes, seed in grid]
             trials = [future.result() for future in futures]
@@ -60,7 +62,8 @@ def speed(config: SpeedConfig) -> list[Timing]:
         tag_run(config.name)
         curation.check_models(config)
         workers = embedding.find_workers(config)
-        with recorded_run(open_store(config.store), f"speed-{config.name}"):
+        store, name = open_store(config.store), f"speed-{config.name}"
+        with alone(store, name, wait=True), recorded_run(store, name):
             corpus = curation.read_corpus(config)
             curation.prepare_model(config)
             keys = [outcome.key for outcome in embedding.embed_corpus(config, workers, corpus)]

@@ -16,7 +16,7 @@ def read_vectors(path: Path, words: int) -> np.ndarray:
     is passed over.
 
     Raises:
-        InputError: the file is missing or no text, a line is not a word and numbers, or there are fewer words.
+        InputError: the file is no text, a line is not a word and numbers, or there are fewer words.
     """
     vectors = list[np.ndarray]()
     try:
@@ -28,8 +28,6 @@ def read_vectors(path: Path, words: int) -> np.ndarray:
                 vectors.append(_numbers(path, number, parts, len(vectors[0]) if vectors else None))
                 if len(vectors) == words:
                     return np.stack(vectors)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `vectors` names a word2vec or GloVe text file, or a model") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not text in UTF-8 ({error}); word2vec's binary form is not read") from error
     raise InputError(f"{path} has {len(vectors):,} words, but `words` is {words:,}; ask for fewer")

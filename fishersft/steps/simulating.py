@@ -9,15 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config.simulation import SimulationConfig
-from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.experiments.trial import Trial, trials
 from fishersft.experiments.word_problem import draw_problem
 from fishersft.reporting.simulation import Simulation, read_simulation
 from fishersft.reporting.simulation_page import write_simulation
-from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.simulation_findings import findings
-from fishersft.steps.word_vectors import word_vectors
+from fishersft.steps.word_vectors import vectors_fingerprint, word_vectors
 
 TRIAL_VERSION = 1
 SIMULATION_VERSION = 1
@@ -25,9 +24,7 @@ _TRIALS = "trials.parquet"
 _DATA = "simulation.json"
 
 
-def run_trial(
-    store: Store, config: SimulationConfig, setting: tuple[int, int], seed: int, on_progress: OnProgress | None = None
-) -> Outcome:
+def run_trial(store: Store, config: SimulationConfig, setting: tuple[int, int], seed: int) -> Outcome:
     """The errors of every method at every budget on one problem: an artifact of kind "trial".
 
     Args:
@@ -36,7 +33,6 @@ def run_trial(
     """
     dim, classes = setting
     budgets = config.budgets_at(setting)
-    vectors = None if config.vectors is None else word_vectors(store, config.vectors, config.words, dim)
     params: dict[str, Any] = {
         "dim": dim,
         "classes": classes,
@@ -44,19 +40,17 @@ def run_trial(
         "seed": seed,
         **{name: getattr(config, name) for name in ("features", "sentences", "tokens", "methods", "regularization")},
         "words": config.words if config.features == "independent" else classes,
-        "vectors": None if vectors is None else digest_of(vectors.tolist()),
+        "vectors": None if config.vectors is None else vectors_fingerprint(store, config.vectors),
     }
 
     def write(draft: Draft) -> None:
         rng = np.random.default_rng(seed)
-        features = rng.normal(size=(params["words"], dim)) if vectors is None else vectors
+        if config.vectors is None:
+            features = rng.normal(size=(params["words"], dim))
+        else:
+            features = word_vectors(store, config.vectors, config.words, dim)
         problem = draw_problem(features, classes, config.sentences, config.tokens, config.features, rng)
-        total = len(config.methods) * len(budgets)
-        rows = list[Trial]()
-        for trial in trials(problem, config.methods, budgets, config.regularization, seed):
-            rows.append(trial)
-            if on_progress is not None:
-                on_progress(len(rows), total)
+        rows = list(trials(problem, config.methods, budgets, config.regularization, seed))
         columns = {name: [getattr(row, name) for row in rows] for name in Trial._fields}
         pq.write_table(pa.table(columns), draft.folder / _TRIALS)
 

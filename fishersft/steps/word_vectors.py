@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fishersft.config import ModelConfig
+from fishersft.data.keys import file_digest
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.experiments.word_vectors import read_vectors, reduced
@@ -17,10 +18,19 @@ from fishersft.steps.models import loaded_model, loaded_tokeniser, prepare_model
 _TEXT = (".txt", ".vec")
 
 
-def _found(store: Store, place: str, words: int) -> np.ndarray:
-    if place.endswith(_TEXT):
-        return read_vectors(Path(place), words)
-    return _input_embeddings(store, place, words)
+@lru_cache(maxsize=8)
+def vectors_fingerprint(store: Store, place: str) -> str:
+    """What determines the vectors: the file's digest, or the model's fingerprint.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if not place.endswith(_TEXT):
+        return prepare_model(store, ModelConfig(path=place)).fingerprint
+    try:
+        return file_digest(Path(place))
+    except FileNotFoundError as error:
+        raise InputError(f"{place}: no such file; `vectors` names a word2vec or GloVe text file, or a model") from error
 
 
 @lru_cache(maxsize=8)
@@ -36,6 +46,12 @@ def word_vectors(store: Store, place: str, words: int, dim: int) -> np.ndarray:
         InputError: it is not there or not readable, or has fewer words or dimensions.
     """
     return reduced(_found(store, place, words), dim)
+
+
+def _found(store: Store, place: str, words: int) -> np.ndarray:
+    if place.endswith(_TEXT):
+        return read_vectors(Path(place), words)
+    return _input_embeddings(store, place, words)
 
 
 def _input_embeddings(store: Store, place: str, words: int) -> np.ndarray:

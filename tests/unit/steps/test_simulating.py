@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from fishersft.config.simulation import SimulationConfig
 from fishersft.data.store import Store
+from fishersft.errors import InputError
 from fishersft.experiments.trial import Trial
 from fishersft.steps.simulating import load_simulation, make_simulation, run_trial
 from fishersft.steps.simulation_findings import findings
@@ -109,10 +110,9 @@ def test_word_vectors_from_a_file_are_the_features(store: Store, tmp_path: Path)
     assert run_trial(store, settings(vectors=str(tmp_path / "moved.txt")), (3, 5), 0).key == by_file.key
 
 
-def test_progress_is_told_by_method_and_budget(store: Store) -> None:
-    seen = list[tuple[int, int]]()
-    run_trial(store, settings(), (3, 5), 0, lambda done, total, note="": seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_word_vectors_that_are_not_there_are_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file; `vectors` names a word2vec or GloVe text file, or a model"):
+        run_trial(store, settings(vectors=str(tmp_path / "nothing.txt")), (3, 5), 0)
 
 
 @pytest.mark.parametrize(
