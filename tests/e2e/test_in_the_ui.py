@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.e2e.run_form import Form, choose_from_menu
-from tests.e2e.ui_fixtures import Ui, chromium, page, prefect_server, ui  # noqa: F401  fixtures
+from tests.e2e.ui_fixtures import PATIENCE, Ui, chromium, page, prefect_server, ui  # noqa: F401  fixtures
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.server]
 
@@ -30,19 +31,27 @@ def open_form(ui: Ui, page: Page, deployment: str) -> Form:  # noqa: F811
     return form
 
 
-def submit(page: Page) -> str:  # noqa: F811
-    """Submits the form, again where a busy server did not answer, as a person would; the id of the run it started."""
-    seen: list[str] = []
-    page.on("response", lambda answer: seen.append(f"{answer.status} {answer.url}"))
-    for _ in range(4):
+def answer_to(page: Page, request: str, act: Callable[[], None]) -> Response:  # noqa: F811
+    """What the server answers to what a person does, who does it again where a busy server failed to answer."""
+    for _ in range(3):
         try:
-            with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answer:
-                page.get_by_role("button", name="Submit", exact=True).click()
+            with page.expect_response(lambda got: got.url.endswith(request), timeout=1.5 * PATIENCE) as answer:
+                act()
         except PlaywrightTimeout:
             continue
         if answer.value.ok:
-            return answer.value.json()["id"]
-    raise AssertionError(f"the form started no run\n{seen}\n{page.locator('form').inner_text()}")
+            return answer.value
+    raise AssertionError(f"{request} was not answered\n{page.locator('body').inner_text()}")
+
+
+def start(ui: Ui, page: Page, fill: Callable[[Form], None]) -> str:  # noqa: F811
+    """Fills the form of curate/manual and submits it; the id of the run that it starts."""
+
+    def act() -> None:
+        fill(open_form(ui, page, "curate/manual"))
+        page.get_by_role("button", name="Submit", exact=True).click()
+
+    return answer_to(page, "/create_flow_run", act).json()["id"]
 
 
 def open_run(ui: Ui, page: Page, run: str, tab: str = "Artifacts") -> None:  # noqa: F811
@@ -60,23 +69,28 @@ def open_artifact(ui: Ui, page: Page, key: str, shots: Path) -> None:  # noqa: F
 @pytest.fixture(scope="module")
 def approved_run(ui: Ui, page: Page, shots: Path) -> str:  # noqa: F811
     """A run that was started from the form with 6 sentences, and approved with 4, without its first."""
-    form = open_form(ui, page, "curate/manual")
-    form.write(str(ui.corpus), "config", "Corpus", "Path")
-    form.write("6", "config", "Selection", "Budget")
-    form.switch("config", "Approval", "Wanted")
-    page.screenshot(path=shots / "form.png", full_page=True)
-    run = submit(page)
+
+    def fill(form: Form) -> None:
+        form.write(str(ui.corpus), "config", "Corpus", "Path")
+        form.write("6", "config", "Selection", "Budget")
+        form.switch("config", "Approval", "Wanted")
+        page.screenshot(path=shots / "form.png", full_page=True)
+
+    def approve() -> None:
+        open_run(ui, page, run)
+        dialog = choose_from_menu(page, "Resume")
+        answer = Form(dialog)
+        answer.write("4", "Budget")
+        answer.field("Exclude").get_by_role("button", name="Add item").click()
+        answer.write("1", "Exclude")
+        page.screenshot(path=shots / "approval.png")
+        dialog.get_by_role("button", name="Resume", exact=True).click()
+
+    run = start(ui, page, fill)
     ui.wait(run, "Paused")
     open_artifact(ui, page, "curate-verses-proposal", shots)
     expect(page.get_by_text("6 sentences", exact=True)).to_be_visible()
-    open_run(ui, page, run)
-    dialog = choose_from_menu(page, "Resume")
-    answer = Form(dialog)
-    answer.write("4", "Budget")
-    answer.field("Exclude").get_by_role("button", name="Add item").click()
-    answer.write("1", "Exclude")
-    page.screenshot(path=shots / "approval.png")
-    dialog.get_by_role("button", name="Resume", exact=True).click()
+    answer_to(page, f"/{run}/resume", approve)
     assert ui.wait(run, "Completed", "Failed", "Crashed", "Cancelled") == "Completed", ui.server.log(run)
     return run
 
@@ -140,16 +154,22 @@ def test_summary_tables_figures_and_progress_of_the_run_are_to_be_seen(
 def test_a_run_that_waits_for_approval_is_cancelled(ui: Ui, page: Page, approved_run: str) -> None:  # noqa: F811
     run = ui.start(approval={"wanted": True}, selection={"budget": 5})
     ui.wait(run, "Paused")
-    open_run(ui, page, run)
-    choose_from_menu(page, "Cancel").get_by_role("button", name="Cancel Flow Run").click()
+
+    def cancel() -> None:
+        open_run(ui, page, run)
+        choose_from_menu(page, "Cancel").get_by_role("button", name="Cancel Flow Run").click()
+
+    answer_to(page, f"/{run}/set_state", cancel)
     ui.wait(run, "Cancelled")
 
 
 def test_settings_that_do_not_go_together_are_refused_with_one_line(ui: Ui, page: Page, shots: Path) -> None:  # noqa: F811
-    form = open_form(ui, page, "curate/manual")
-    form.write(str(ui.corpus), "config", "Corpus", "Path")
-    form.choose("v-optimal", "config", "Selection", "Criterion")
-    run = submit(page)
+
+    def fill(form: Form) -> None:
+        form.write(str(ui.corpus), "config", "Corpus", "Path")
+        form.choose("v-optimal", "config", "Selection", "Criterion")
+
+    run = start(ui, page, fill)
     ui.wait(run, "Failed")
     message = ui.server.get(f"flow_runs/{run}")["state"]["message"]
     assert message.endswith(
