@@ -27,7 +27,6 @@ Overrides = Annotated[
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
 _SHORT = (
-    "name=language-model-short",
     "corpus.max_rows=1100",
     "finetune.epochs=1",
     "finetune.learning_rate=2.0e-4",
@@ -37,7 +36,6 @@ _SHORT = (
     "repeats=3",
 )
 _SHERLOCK = (
-    "name=language-model-sherlock",
     "corpus.pattern=(?P<text>(?s:.{40,}))",  # paragraphs; what is shorter is a heading
     "corpus.max_rows=null",
     "budgets=[100, 200, 500, 1000, 2000]",  # it has not 5,000 paragraphs
@@ -100,8 +98,13 @@ def language_model(
 
     The whole is for a GPU. Another model by --set model.path=gpt2, a stronger judge by --set evaluation.judging.judges.
     """
-    changes = [*_SHERLOCK, f"corpus.path={sherlock}"] if sherlock else []
-    _compare("language-model", [*changes, *(_SHORT if short else ()), *(overrides or ())])
+    name = "language-model" + ("-sherlock" if sherlock else "") + ("-short" if short else "")
+    changes = [f"name={name}", f"output=output/{name}"]
+    if sherlock:
+        changes += [*_SHERLOCK, f"corpus.path={sherlock}"]
+    if short:
+        changes += _SHORT
+    _compare("language-model", [*changes, *(overrides or ())])
 
 
 @reproduce_app.command()
