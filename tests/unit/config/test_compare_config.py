@@ -52,6 +52,7 @@ def test_a_method_is_its_name_or_its_settings() -> None:
             {"methods": [{"method": "sentence-design", "regularization_unit": "mean token energy"}]},
             "no meaning for sentence-design",
         ),
+        ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
 )
