@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fishersft.errors import InputError
@@ -64,11 +64,22 @@ def test_the_three_algorithms_give_the_same_picks(blocks: list[np.ndarray], lam:
     assert paper.evaluations <= naive.evaluations
 
 
+@example(
+    blocks=[np.array([[0.5275646, -0.55431263, 2.68721644]]) * k for k in (1, -5.1, 3.4, 12.4, 9.0, -6.7, -12.1)],
+    lam=1e-6,
+    scale=1e10,
+)
 @settings(max_examples=60, deadline=None)
 @given(block_lists(), st.sampled_from([1e-6, 1.0, 1e8]), st.sampled_from([1e-6, 1.0, 1e4, 1e10]))
 def test_every_lazy_pick_is_a_best_one_at_any_scale(blocks: list[np.ndarray], lam: float, scale: float) -> None:
-    """Where dense log determinants lose their digits: against gains by singular values."""
+    """Where dense log determinants lose their digits: against gains by singular values.
+
+    Vectors in one line are not quite in one as floats: what rounding leaves beside it has energy of its own, and at the
+    largest scales some of it is gained.
+    """
     blocks = [block * scale for block in blocks]
+    largest = max((float(np.abs(block).max()) for block in blocks if block.size), default=0.0)
+    beside = 4 * (np.finfo(np.float64).eps * largest) ** 2 / lam
     pool = TokenBlocks.from_sequence(blocks)
     selection = select(pool, budget=4, regularization=lam, device="cpu")
     chosen = selection.indices.tolist()
@@ -76,8 +87,8 @@ def test_every_lazy_pick_is_a_best_one_at_any_scale(blocks: list[np.ndarray], la
         others = [i for i in range(len(blocks)) if i not in chosen[:step] and len(blocks[i])]
         gains = {i: information_gains_along(pool, [*chosen[:step], i], lam)[-1] for i in others}
         assert math.isfinite(gain)
-        assert gain == pytest.approx(gains[index], rel=1e-6)
-        assert gain >= max(gains.values()) * (1 - 1e-6) - 1e-12
+        assert gain == pytest.approx(gains[index], rel=1e-6, abs=beside)
+        assert gain >= max(gains.values()) * (1 - 1e-6) - 1e-12 - beside
 
 
 def test_lazy_agrees_with_naive_over_many_batches(
