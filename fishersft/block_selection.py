@@ -87,6 +87,11 @@ def select_from_blocks(run: BlockRun) -> None:
 def _settings(run: BlockRun) -> SelectionConfig:
     if "budget" not in run.settings:
         raise InputError("--budget is required with token blocks")
+    if run.settings.get("criterion") == "gradient-matching":
+        raise InputError(
+            "criterion gradient-matching needs gradients, which token blocks have not; give a CONFIG.yaml, or choose "
+            "another criterion"
+        )
     target = None if run.target is None else {"path": str(run.target)}
     try:
         return SelectionConfig.model_validate({**run.settings, "target": target})

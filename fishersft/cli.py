@@ -134,7 +134,8 @@ def select(
     criterion: Annotated[
         str | None,
         typer.Option(
-            help="information; fisher-weighted, which with token blocks needs `weights` beside them; or v-optimal.",
+            help="information; fisher-weighted, which with token blocks needs `weights` beside them; v-optimal; "
+            "with a config also gradient-matching.",
             rich_help_panel="Criterion",
         ),
     ] = None,

@@ -12,6 +12,7 @@ order: `name(..., lengths, budget, *, budget_unit="sentences", seed=0)`. Two rul
 
 from fishersft.baselines.clusters import clustering
 from fishersft.baselines.coverage import facility_location
+from fishersft.baselines.herding import herding, mismatch
 from fishersft.baselines.propensity import density, density_scores
 from fishersft.baselines.random_order import uniform
 from fishersft.baselines.ranked import ask_llm, longest, perplexity
@@ -23,8 +24,10 @@ __all__ = [
     "density",
     "density_scores",
     "facility_location",
+    "herding",
     "longest",
     "mean_embeddings",
+    "mismatch",
     "perplexity",
     "sentence_d_optimal",
     "uniform",

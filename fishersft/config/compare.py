@@ -8,11 +8,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
 from fishersft.config.fields import Section, described, name_choices
+from fishersft.config.selection import AIMED
 
 Method = Literal[
     "information",
     "fisher-weighted",
     "v-optimal",
+    "gradient-matching",
     "longest",
     "perplexity-low",
     "perplexity-middle",
@@ -23,10 +25,20 @@ Method = Literal[
     "clustering",
     "facility-location",
 ]
-CRITERIA = ("information", "fisher-weighted", "v-optimal")  # the methods that are criteria of `selection`
+CRITERIA = (
+    "information",
+    "fisher-weighted",
+    "v-optimal",
+    "gradient-matching",
+)  # the methods that are criteria of `selection`
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
 DRAWN = ("density", "clustering")  # another seed, another choice
-_LABELS = {"information": "D-optimal", "fisher-weighted": "Fisher-weighted", "v-optimal": "V-optimal"}
+_LABELS = {
+    "information": "D-optimal",
+    "fisher-weighted": "Fisher-weighted",
+    "v-optimal": "V-optimal",
+    "gradient-matching": "gradient matching",
+}
 
 
 class MethodConfig(Section):
@@ -98,8 +110,8 @@ class CompareConfig(CurateConfig):
         None,
         34,
         "Target",
-        "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. Empty: the "
-        "pool itself.",
+        "For v-optimal and gradient-matching: a sample of what the model will be used on, with the settings that "
+        "`corpus` has. Empty: the pool itself.",
     )
     head_to_head: bool = described(
         False,
@@ -180,22 +192,28 @@ class CompareConfig(CurateConfig):
 
     def embedded(self) -> CurateConfig:
         """The settings to embed the pool with once, for all methods."""
-        with_scores = any(method.method in NEED_SCORES for method in self.methods)
-        return self._with_selection(criterion="fisher-weighted" if with_scores else "information")
+        return self._with_selection(criterion=self._embedded_for("information"))
 
     def choosing(self, method: MethodConfig, budget: int) -> CurateConfig:
         """The settings under which a method that is a criterion chooses."""
         return self._with_selection(
             criterion=method.method,
             budget=budget,
-            target=self.target if method.method == "v-optimal" else None,
+            target=self.target if method.method in AIMED else None,
             regularization=method.regularization or self.selection.regularization,
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
         )
 
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""
-        return self._with_selection(criterion="v-optimal", target=self.target)
+        return self._with_selection(criterion=self._embedded_for("v-optimal"), target=self.target)
+
+    def _embedded_for(self, otherwise: str) -> str:
+        """The criterion under which embedding gives all that the methods need beside the embeddings."""
+        wanted = {method.method for method in self.methods}
+        if "gradient-matching" in wanted:
+            return "gradient-matching"
+        return "fisher-weighted" if wanted & set(NEED_SCORES) else otherwise
 
     def steps_an_epoch(self, tokens: int) -> int:
         """Optimiser steps that so many tokens fill: what is equal in tokens takes equal steps."""

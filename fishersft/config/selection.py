@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from fishersft.config.corpus import CorpusConfig
 from fishersft.config.fields import Section, described
 
+AIMED = ("v-optimal", "gradient-matching")  # the criteria that may have a target
 MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
 
 
@@ -26,20 +27,23 @@ class SelectionConfig(Section):
         ge=0,
         allow_inf_nan=False,
     )
-    criterion: Literal["information", "fisher-weighted", "v-optimal"] = described(
+    criterion: Literal["information", "fisher-weighted", "v-optimal", "gradient-matching"] = described(
         "information",
         3,
         "Criterion",
         "information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
         "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
-        "v-optimal: the least mean prediction variance on the target; it has no certificate.",
+        "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
+        "choice whose gradients of the last layer sum up to what the pool's (or the target's) do; so it heeds what the "
+        "examples say, which the others do not.",
     )
     target: CorpusConfig | None = described(
         None,
         4,
         "Target",
-        "For v-optimal: a sample of what the model will be used on, with the settings that `corpus` has. All of it "
-        "counts, none is held out; it should share no example with what the outcome is measured on.",
+        "For v-optimal, and for gradient-matching if you like: a sample of what the model will be used on, with the "
+        "settings that `corpus` has. All of it counts, none is held out; it should share no example with what the "
+        "outcome is measured on.",
     )
     regularization: float = described(
         1.0, 5, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0, allow_inf_nan=False
@@ -112,21 +116,27 @@ class SelectionConfig(Section):
                 "criterion v-optimal needs a target, a sample of what the model will be used on; name one",
             ),
             (
-                self.criterion != "v-optimal" and self.target is not None,
-                f"a target is for criterion v-optimal only, not {self.criterion}; choose that, or leave target out",
+                self.criterion not in AIMED and self.target is not None,
+                f"a target is for the criteria {' and '.join(AIMED)}, not {self.criterion}; choose one of those, or "
+                "leave target out",
             ),
             (
                 self.criterion == "v-optimal" and self.algorithm == "paper",
                 "criterion v-optimal has the algorithms lazy and naive; paper needs submodularity",
             ),
             (
-                self.criterion == "v-optimal" and self.certificate == "frank-wolfe",
-                "criterion v-optimal has no certificate; leave certificate frank-wolfe out",
+                self.criterion in AIMED and self.certificate == "frank-wolfe",
+                f"criterion {self.criterion} has no certificate; leave certificate frank-wolfe out",
             ),
             (
-                self.project_to is not None and (self.criterion == "v-optimal" or self.extends is not None),
-                "project_to cannot be used with criterion v-optimal or extends: its loss is not bounded there; "
-                "leave it out",
+                self.criterion == "gradient-matching"
+                and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy" or self.extends is not None),
+                "criterion gradient-matching has no quotas, stop_below or extends, and one algorithm; leave them out",
+            ),
+            (
+                self.project_to is not None and (self.criterion in AIMED or self.extends is not None),
+                "project_to cannot be used with criterion v-optimal, gradient-matching or extends: its loss is not "
+                "bounded there; leave it out",
             ),
             (
                 (self.quota_column is None) != (not self.quotas),

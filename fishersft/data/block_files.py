@@ -25,6 +25,7 @@ from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
+GRADIENTS_FILE = "gradients.safetensors"  # beside it, where gradients were asked for
 SPECTRUM = "spectrum"  # an entry a token, see `fishersft.numerics.spectra`
 SCORES = ("weights", "nll")  # of tokens, beside their blocks: Fisher weights and negative log-likelihoods
 _DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
@@ -157,6 +158,21 @@ def read_nll(path: Path) -> torch.Tensor:
     """
     expected = "nll (tokens,) beside the blocks, from an embedding with selection.criterion: fisher-weighted"
     return _arrays(blocks_file(path), ("nll",), expected)["nll"]
+
+
+def write_gradients(gradients: torch.Tensor, path: Path) -> None:
+    """Writes gradient sketches (sentences, dim) as safetensors, in float32."""
+    save_file({"gradients": gradients.to(torch.float32).contiguous()}, path)
+
+
+def read_gradients(path: Path) -> torch.Tensor:
+    """Reads the gradient sketches of an embeddings artifact: (sentences, dim), float32.
+
+    Raises:
+        InputError: the file is missing, of another kind, or holds none.
+    """
+    expected = "gradients (sentences, dim), from an embedding with selection.criterion: gradient-matching"
+    return _arrays(blocks_file(path), ("gradients",), expected)["gradients"]
 
 
 def read_spectrum(path: Path) -> torch.Tensor:

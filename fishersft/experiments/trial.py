@@ -15,7 +15,16 @@ from fishersft.experiments.word_problem import WordProblem
 from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.selection import select
 
-Chooser = Literal["D-optimal", "Fisher-weighted", "V-optimal", "uniform", "density", "sentence-design", "clustering"]
+Chooser = Literal[
+    "D-optimal",
+    "Fisher-weighted",
+    "V-optimal",
+    "gradient-matching",
+    "uniform",
+    "density",
+    "sentence-design",
+    "clustering",
+]
 
 
 class Trial(NamedTuple):
@@ -62,6 +71,7 @@ def chosen_order(problem: WordProblem, method: Chooser, budget: int, regularizat
         "D-optimal": lambda: moment_greedy(blocks, budget, regularization),
         "Fisher-weighted": lambda: moment_greedy(_weighted(problem), budget, regularization),
         "V-optimal": v_optimal,
+        "gradient-matching": lambda: baselines.herding(_gradients(problem), lengths, budget),
         "uniform": lambda: baselines.uniform(lengths, budget, seed=seed),
         "density": lambda: by_mean(baselines.density, seed=seed),
         "sentence-design": lambda: by_mean(baselines.sentence_d_optimal, regularization=regularization),
@@ -74,3 +84,11 @@ def _weighted(problem: WordProblem) -> TokenBlocks:
     """The blocks, each token weighted by how uncertain the true model is of it: 1 - sum of p^2."""
     weights = 1 - (probabilities(problem.vectors, problem.theta) ** 2).sum(axis=1)
     return problem.blocks.weighted(torch.from_numpy(weights[problem.words.ravel()]))
+
+
+def _gradients(problem: WordProblem) -> np.ndarray:
+    """The gradient of each sentence's loss before anything is learnt, all classes alike: (sentences, dim classes)."""
+    classes = problem.theta.shape[1]
+    wrong = np.full(classes, 1 / classes) - np.eye(classes)[problem.tokens]
+    vectors = problem.vectors[problem.words]
+    return np.einsum("std,stl->sdl", vectors, wrong).reshape(len(wrong), -1)

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from fishersft.models.forward import hidden_states
+from fishersft.models.gradients import SKETCH, sentence_gradients
 from fishersft.models.head import TokenScores, check_logits, token_scores
 from fishersft.models.tokenising import Tokenised
 from fishersft.numerics import TokenBlocks
@@ -18,15 +19,17 @@ _WINDOW_VALUES = 1 << 25  # of the embeddings held at once: 128 MiB in float32
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """Some sentences as token blocks on the CPU, in the model's dtype; beside them, if asked for, scores of the tokens.
+    """Some sentences as token blocks on the CPU, in the model's dtype; beside them, if asked for, what the head says.
 
     Attributes:
         blocks: a block a sentence, in their order.
-        scores: float32 (tokens,) each, on the CPU.
+        scores: of the tokens, float32 (tokens,) each, on the CPU.
+        gradients: of the sentences, float32 (sentences, 2048), on the CPU; see `sentence_gradients`.
     """
 
     blocks: TokenBlocks
     scores: TokenScores | None
+    gradients: torch.Tensor | None
 
 
 def embed(
@@ -36,6 +39,7 @@ def embed(
     on_progress: Callable[[int, int], None] | None = None,
     *,
     with_scores: bool = False,
+    with_gradients: bool = False,
 ) -> Iterator[Embedded]:
     """The token blocks of tokenised sentences, in their order, in windows of bounded size.
 
@@ -49,6 +53,7 @@ def embed(
         batch_tokens: tokens a forward pass, padding included; None: found by itself, see `hidden_states`.
         on_progress: called with (loss tokens done, loss tokens in all).
         with_scores: apply the LM head to the same states too, for every token's likelihood and Fisher weight.
+        with_gradients: with scores, for every sentence's gradient sketch as well.
 
     Raises:
         InputError: scores are asked for and `check_logits` finds the head's logits unlike the model's; or a sentence
@@ -64,7 +69,7 @@ def embed(
             on_progress(done + tokens, total)
 
     for window in _windows(sentences, _WINDOW_VALUES // model.config.get_text_config().hidden_size):
-        embedded = _embed_window(model, window, batch_tokens, report, with_scores)
+        embedded = _embed_window(model, window, batch_tokens, report, with_scores, with_gradients)
         yield embedded
         done += len(embedded.blocks.values)
 
@@ -75,11 +80,13 @@ def _embed_window(
     batch_tokens: int | None,
     on_progress: Callable[[int], None],
     with_scores: bool,
+    with_gradients: bool,
 ) -> Embedded:
     offsets = torch.tensor([0] + [sentence.loss_tokens for sentence in sentences]).cumsum(0)
     total, dim = int(offsets[-1]), model.config.get_text_config().hidden_size
     values = torch.empty(total, dim, dtype=model.dtype)
     scores = TokenScores(torch.empty(total), torch.empty(total)) if with_scores else None
+    gradients = torch.zeros(len(sentences), SKETCH) if with_gradients else None
     with_loss = [i for i, sentence in enumerate(sentences) if sentence.loss_tokens]
     done = 0
     for batch, states in hidden_states(model, [sentences[i] for i in with_loss], batch_tokens):
@@ -91,11 +98,13 @@ def _embed_window(
         values[places] = prelogits.to(values)
         if scores is not None:
             targets = torch.tensor([label for i in members for label in sentences[i].labels if label != -100])
-            found = token_scores(model, prelogits, targets)
+            found = token_scores(model, prelogits, targets, with_gradients)
             scores.nll[places], scores.fisher_weights[places] = found.nll.cpu(), found.fisher_weights.cpu()
+            if gradients is not None and found.residuals is not None:
+                gradients[members] = sentence_gradients(prelogits, found.residuals, rows, len(members)).cpu()
         done += len(places)
         on_progress(done)
-    return Embedded(TokenBlocks(values, offsets), scores)
+    return Embedded(TokenBlocks(values, offsets), scores, gradients)
 
 
 def _windows(sentences: Sequence[Tokenised], most_tokens: int) -> Iterator[Sequence[Tokenised]]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from fishersft.errors import InputError
 from fishersft.models.forward import last_hidden_states
+from fishersft.models.gradients import RESIDUALS, signs
 from fishersft.models.tokenising import Tokenised
 
 _ROWS, _COLUMNS = 1024, 8192  # states and entries of the vocabulary at once: 32 MiB of logits in float32
@@ -25,14 +26,18 @@ class TokenScores:
     Attributes:
         nll: the negative log-likelihood of the target, in nats.
         fisher_weights: 1 - sum_v p(v)^2, in [0, 1]; see `token_scores`.
+        residuals: (tokens, 32), R^T (p - e_target), R of random signs over sqrt(32); None where not asked for.
     """
 
     nll: torch.Tensor
     fisher_weights: torch.Tensor
+    residuals: torch.Tensor | None = None
 
 
 @torch.inference_mode()
-def token_scores(model: PreTrainedModel, prelogits: torch.Tensor, targets: torch.Tensor) -> TokenScores:
+def token_scores(
+    model: PreTrainedModel, prelogits: torch.Tensor, targets: torch.Tensor, with_residuals: bool = False
+) -> TokenScores:
     """How likely each target is, and how uncertain the model is about it.
 
         nll = log sum_v exp(z_v) - z_target,  w = 1 - sum_v p(v)^2 = tr(diag(p) - p p^T)
@@ -45,23 +50,33 @@ def token_scores(model: PreTrainedModel, prelogits: torch.Tensor, targets: torch
         model: the causal LM whose head is applied, soft-capped where its config says so.
         prelogits: (tokens, dim), the states that predict the targets.
         targets: int64 (tokens,).
+        with_residuals: sketch p - e_target too, see `gradients.sentence_gradients`.
 
-    Cost: the LM head, dim x vocabulary a token.
+    Cost: the LM head, dim x vocabulary a token; with residuals 32 x vocabulary more.
     Source: the Hessian in Deb et al. (2025), arXiv:2505.14826, section 3; the running sums, Milakov and Gimelshein
         (2018), "Online normalizer calculation for softmax", arXiv:1805.02867.
     """
+    head: Any = model.get_output_embeddings()
+    sketch = (signs(len(head.weight), RESIDUALS) / RESIDUALS**0.5).to(prelogits.device) if with_residuals else None
     pieces = [
-        _scores(model, rows, wanted)
+        _scores(model, rows, wanted, sketch)
         for rows, wanted in zip(prelogits.split(_ROWS), targets.to(prelogits.device).split(_ROWS), strict=True)
     ]
     empty = torch.empty(0, device=prelogits.device)
+    none = torch.empty(0, RESIDUALS, device=prelogits.device)
     return TokenScores(
         torch.cat([empty, *(piece.nll for piece in pieces)]),
         torch.cat([empty, *(piece.fisher_weights for piece in pieces)]),
+        torch.cat([none, *(piece.residuals for piece in pieces if piece.residuals is not None)])
+        if sketch is not None
+        else None,
     )
 
 
-def _scores(model: PreTrainedModel, rows: torch.Tensor, targets: torch.Tensor) -> TokenScores:
+def _scores(
+    model: PreTrainedModel, rows: torch.Tensor, targets: torch.Tensor, sketch: torch.Tensor | None
+) -> TokenScores:
+    residuals = torch.zeros(len(rows), RESIDUALS if sketch is not None else 0, device=rows.device)
     largest = torch.full((len(rows), 1), -torch.inf, device=rows.device)
     total, squares = torch.zeros(2, len(rows), 1, device=rows.device)
     of_targets = torch.empty(len(rows), device=rows.device)
@@ -72,9 +87,12 @@ def _scores(model: PreTrainedModel, rows: torch.Tensor, targets: torch.Tensor) -
         of_targets[here] = logits[here, targets[here] - start]
         parts = logits.sub_(largest).exp_()
         total = total * shrunk + parts.sum(dim=1, keepdim=True)
+        if sketch is not None:
+            residuals = residuals * shrunk + parts @ sketch[start : start + parts.shape[1]]
         squares = squares * shrunk.square() + parts.square_().sum(dim=1, keepdim=True)
     nll = (largest + total.log()).squeeze(1) - of_targets
-    return TokenScores(nll, (1 - squares / total.square()).squeeze(1).clamp_(0, 1))  # rounding may pass either end
+    weights = (1 - squares / total.square()).squeeze(1).clamp_(0, 1)  # rounding may pass either end
+    return TokenScores(nll, weights, None if sketch is None else residuals / total - sketch[targets])
 
 
 def _logits_by_columns(model: PreTrainedModel, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:

@@ -11,8 +11,17 @@ import numpy as np
 import torch
 
 from fishersft.config import SelectionConfig
+from fishersft.config.selection import AIMED
 from fishersft.data.block_files import read_weights
-from fishersft.numerics import Certificate, Progress, Selection, StoredBlocks, TokenBlocks, select
+from fishersft.numerics import (
+    Certificate,
+    Progress,
+    Selection,
+    StoredBlocks,
+    TokenBlocks,
+    information_gains_along,
+    select,
+)
 from fishersft.numerics.blocks import Blocks
 from fishersft.numerics.greedy import OnProgress as OnPick
 from fishersft.numerics.mapped import WeightedBlocks
@@ -21,7 +30,6 @@ from fishersft.numerics.projection import unseen_gain_bound
 from fishersft.numerics.v_optimal import moment_factor, prediction_variance, second_moment
 from fishersft.steps.outcome import OnProgress
 
-NO_CERTIFICATE = "no certificate: the V-optimal criterion is not submodular"
 _METHODS = {"prefix": "by the prefix bound", "frank-wolfe": "by the dual of the relaxation (Frank-Wolfe)"}
 _SAME_NAME = {
     "budget",
@@ -124,7 +132,7 @@ def variance_facts(selection: Selection, target: TokenBlocks, earlier: TokenBloc
 def proof_sentence(facts: dict[str, Any]) -> str:
     """What is proven of a selection, and how: "at least 96.1% of the best possible within its budget, proven …"."""
     if facts["certificate"] is None:
-        return NO_CERTIFICATE
+        return f"no certificate: the criterion {facts['criterion']} is not submodular"
     return f"{facts['certificate']} within its budget, proven {_METHODS[facts['method']]}"
 
 
@@ -146,7 +154,7 @@ def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[
         "Criterion": settings.criterion,
         "Regularization": lam,
     }
-    if settings.budget_unit == "tokens" and settings.criterion != "v-optimal":
+    if settings.budget_unit == "tokens" and settings.criterion not in AIMED:
         words["Chosen by"] = facts["rule"]
     if settings.stop_below:
         words["Stop below"] = f"{settings.stop_below:g}, {'reached' if facts['stopped'] else 'not reached'}"
@@ -166,9 +174,17 @@ def settings_in_words(settings: SelectionConfig, facts: dict[str, Any]) -> dict[
         words["Projected to"] = f"{settings.project_to} dimensions; {overlooked}"
     if "variance" in facts:
         words["Variance on the target"] = f"{facts['variance_before']:.4g} before, {facts['variance']:.4g} after"
+    if "mismatch" in facts:
+        words["Strays from its aim's gradient"] = f"{facts['mismatch']:.2g} times as far as a uniform choice, squared"
     if facts["upper_bound"] is not None:
         words["No selection can gain more than"] = f"{facts['upper_bound']:,.2f} nats, {_METHODS[facts['method']]}"
     return words
+
+
+def gains_of(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: TokenBlocks | None) -> np.ndarray:
+    """What each pick adds to those before it, whoever chose them: (n,), nats."""
+    start = start_factor(blocks.dim, regularization, earlier, None)
+    return information_gains_along(blocks, indices, regularization, start)
 
 
 def _reporting(on_progress: OnProgress, settings: SelectionConfig) -> OnPick:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fishersft.config import CurateConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, SCORES, SPECTRUM, BlockWriter
+from fishersft.data.block_files import (
+    EMBEDDINGS_FILE,
+    GRADIENTS_FILE,
+    SCORES,
+    SPECTRUM,
+    BlockWriter,
+    write_gradients,
+)
 from fishersft.data.examples import Example
 from fishersft.data.keys import artifact_key, digest_of
 from fishersft.data.store import Draft, Store
@@ -35,22 +42,25 @@ if TYPE_CHECKING:
 
 EMBEDDING_VERSION = 3
 FISHER_WEIGHTS_VERSION = 2
+GRADIENTS_VERSION = 1
 TOKENISING_VERSION = 1
+_SCORED = ("fisher-weighted", "gradient-matching")  # the criteria for which the LM head is applied
 THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
 
 
 def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
     """The prelogit embeddings of a shard's sentences: an artifact of kind "embeddings".
 
-    Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda, and where the
-    config's criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods. Its facts count
-    sentences, loss tokens, truncated sentences and sentences without a loss position.
+    Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda. Where the config's
+    criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods are there too; where it is
+    "gradient-matching", those and the sentences' gradient sketches. Its facts count sentences, loss tokens, truncated
+    sentences and sentences without a loss position.
     `on_progress` is called with (loss tokens done, in all). Threads may embed shards at once: on every device one
     computes, while others read, tokenise or upload.
     """
     model = prepare_model(store, config.model)
     examples = shard_examples(store, config.corpus, shard)
-    weighted = config.selection.criterion == "fisher-weighted"
+    scored, with_gradients = config.selection.criterion in _SCORED, config.selection.criterion == "gradient-matching"
     storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
@@ -59,7 +69,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         sentences = [tokeniser(example) for example in examples]
         lengths = [sentence.loss_tokens for sentence in sentences]
-        columns = (SPECTRUM, *SCORES) if weighted else (SPECTRUM,)
+        columns = (SPECTRUM, *SCORES) if scored else (SPECTRUM,)
         with ExitStack() as file, ThreadPoolExecutor(1) as behind:
             with computing_device(device_of(config)) as device:
                 loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
@@ -70,10 +80,13 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
                 writing = _Writing(writer, examples, basis)
                 last = behind.submit(lambda: None)
                 batch_tokens = config.embedding.batch_tokens
-                for window in embed(loaded, sentences, batch_tokens, on_progress, with_scores=weighted):
+                asked = {"with_scores": scored, "with_gradients": with_gradients}
+                for window in embed(loaded, sentences, batch_tokens, on_progress, **asked):
                     last.result()  # no more than one window waits
                     last = behind.submit(writing.write, window)
             last.result()  # now that another thread has the device
+        if with_gradients:
+            write_gradients(torch.cat(writing.gradients), draft.folder / GRADIENTS_FILE)
         if basis is not None:
             energy, discarded = torch.cat(writing.energies).T.tolist()
             draft.facts.update(dim=dim, energy=energy, discarded_energy=discarded)
@@ -114,8 +127,10 @@ def _determinants(
     storage = config.embedding.storage or config.model.dtype
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
-    if config.selection.criterion == "fisher-weighted":  # only then, so that blocks alone keep their key
+    if config.selection.criterion in _SCORED:  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
+    if config.selection.criterion == "gradient-matching":
+        params["gradients"] = GRADIENTS_VERSION
     if config.embedding.project_to is not None:
         params["project_to"] = config.embedding.project_to
     return params, {"model": model.fingerprint, "examples": examples_digest(examples)}
@@ -132,10 +147,12 @@ class _Writing:
     Attributes:
         energies: of each window (sentences, 2), float64: the energy of a sentence's tokens, and what of it is not in
             the span of the basis; nothing where there is none.
+        gradients: of each window the sentences' sketches, where there are any.
     """
 
     def __init__(self, writer: BlockWriter, examples: Sequence[Example], basis: torch.Tensor | None) -> None:
         self.energies: list[torch.Tensor] = []
+        self.gradients: list[torch.Tensor] = []
         self._writer, self._examples, self._basis = writer, examples, basis
         self._done = 0
 
@@ -152,6 +169,8 @@ class _Writing:
         columns = {SPECTRUM: squared_singular_values(TokenBlocks(rows, window.blocks.offsets))}
         if window.scores is not None:
             columns |= {"weights": window.scores.fisher_weights, "nll": window.scores.nll}
+        if window.gradients is not None:
+            self.gradients.append(window.gradients)
         self._writer.write(rows, **columns)
         self._done += len(window.blocks)
 

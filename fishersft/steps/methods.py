@@ -21,12 +21,13 @@ from fishersft.data.store import Draft, Store
 from fishersft.numerics import Blocks
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.numerics.prior import absolute_regularization
+from fishersft.steps.choosing import gains_of
 from fishersft.steps.conditions import Earlier
 from fishersft.steps.corpus import shard_examples
 from fishersft.steps.embedding import examples_digest
 from fishersft.steps.models import device_of, loaded_model, loaded_tokeniser, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
-from fishersft.steps.selection import gains_of, save_selection, select_informative
+from fishersft.steps.selection import save_selection, select_informative
 
 BASELINE_VERSION = 1
 ASKING_VERSION = 1
@@ -52,11 +53,12 @@ def select_by(
         budget: in what `selection.budget_unit` counts.
         seed: of methods that draw.
         corpus, embeddings: keys, as of `select_informative`.
-        target: the embeddings' keys that "v-optimal" aims at.
+        target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target.
         asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
     """
     if method.method in CRITERIA:
-        aim = target if method.method == "v-optimal" else ()
+        aims = method.method == "v-optimal" or (method.method == "gradient-matching" and config.target is not None)
+        aim = target if aims else ()
         return select_informative(store, config.choosing(method, budget), corpus, embeddings, aim, on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
@@ -130,7 +132,7 @@ def _save(
     def write(blocks: Blocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         indices = pick(blocks)
         lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
-        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier)}, {}
+        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, {}
 
     return save_selection(store, config, corpus, embeddings, BASELINE_VERSION, {**params, **lam_is}, {}, write, sources)
 

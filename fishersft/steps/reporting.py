@@ -15,7 +15,7 @@ from fishersft.reporting.summary import (
     WinRate,
     read_report,
 )
-from fishersft.steps.choosing import NO_CERTIFICATE, proof_sentence, settings_in_words
+from fishersft.steps.choosing import proof_sentence, settings_in_words
 from fishersft.steps.corpus import load_index
 from fishersft.steps.findings import (
     compare_likelihoods,
@@ -52,7 +52,8 @@ REPORT_VERSION = 5
 
 def method_of(config: CurateConfig) -> str:
     """What the run's own selection is called beside the uniform one."""
-    return "V-optimal" if config.selection.criterion == "v-optimal" else "information gain"
+    names = {"v-optimal": "V-optimal", "gradient-matching": "gradient matching"}
+    return names.get(config.selection.criterion, "information gain")
 
 
 def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
@@ -139,7 +140,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
 
 def _proof(method: str, selected: dict[str, Any]) -> str:
     if selected["certificate"] is None:
-        return f"The selection by {method}: {NO_CERTIFICATE}."
+        return f"The selection by {method}: {proof_sentence(selected)}."
     return f"The selection by {method} has {proof_sentence(selected)}."
 
 

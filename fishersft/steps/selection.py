@@ -17,12 +17,13 @@ from fishersft.data.block_files import EMBEDDINGS_FILE, bytes_of, read_spectrum
 from fishersft.data.examples import ID_DIGITS
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.numerics import Blocks, Selection, TokenBlocks, information_gains_along
-from fishersft.numerics.prior import absolute_regularization, start_factor
+from fishersft.numerics import Blocks, Selection, TokenBlocks
+from fishersft.numerics.prior import absolute_regularization
 from fishersft.numerics.spectra import first_gains
-from fishersft.steps.choosing import choose, projection_facts, selection_facts, stored_pool, variance_facts
+from fishersft.steps.choosing import choose, gains_of, projection_facts, selection_facts, stored_pool, variance_facts
 from fishersft.steps.conditions import Earlier, conditions, quota_groups
 from fishersft.steps.corpus import load_index
+from fishersft.steps.matching import match_gradients
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.picks import shard_blocks
 
@@ -47,13 +48,15 @@ def select_informative(
     Args:
         corpus: the corpus artifact's key.
         embeddings: the embeddings artifacts' keys, in the order of the corpus's shards.
-        target: those of the target, for criterion "v-optimal".
+        target: those of the target, for the criteria "v-optimal" and "gradient-matching".
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
     """
     settings = config.selection
     index = load_index(store, corpus)
 
     def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        if settings.criterion == "gradient-matching":
+            return match_gradients(store, settings, embeddings, target, blocks, earlier, on_progress)
         aims = [shard_blocks(store, key, settings.criterion) for key in target]
         aim = TokenBlocks.concatenate(aims) if aims else None
         selection = choose(
@@ -76,7 +79,7 @@ def select_informative(
         if aim is not None:
             facts |= variance_facts(selection, aim, earlier.blocks)
             columns |= {
-                "gain": gains_of(blocks, selection.indices, selection.regularization, earlier),
+                "gain": gains_of(blocks, selection.indices, selection.regularization, earlier.blocks),
                 "variance_reduction": selection.gains,
             }
         return columns, facts
@@ -99,7 +102,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
         drawn = baselines.uniform(blocks.lengths.numpy()[others], tokens, budget_unit="tokens", seed=config.seed)
         indices = others[drawn]
         lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
-        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier)}, {}
+        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, {}
 
     params: dict[str, Any] = {
         "method": "uniform",
@@ -126,12 +129,6 @@ def _params(settings: SelectionConfig) -> dict[str, Any]:
 def _excluded(settings: SelectionConfig) -> dict[str, Any]:
     """The ids that are never chosen, in one form; nothing where there are none, so that those keep their key."""
     return {"exclude": sorted({name[:ID_DIGITS] for name in settings.exclude})} if settings.exclude else {}
-
-
-def gains_of(blocks: Blocks, indices: np.ndarray, regularization: float, earlier: Earlier) -> np.ndarray:
-    """What each pick adds to those before it, whoever chose them: (n,), nats."""
-    start = start_factor(blocks.dim, regularization, earlier.blocks, None)
-    return information_gains_along(blocks, indices, regularization, start)
 
 
 def _why_empty(settings: SelectionConfig, selection: Selection, blocks: Blocks, earlier: Earlier) -> str:

@@ -128,7 +128,11 @@ def test_select_with_a_config_embeds_the_weights_that_the_criterion_needs(config
         (("--budget", "3", "--criterion", "fisher-weighted"), r"blocks\.npz: expected weights \(tokens,\)"),
         (("--budget", "3", "--set", "seed=1"), "--set is for a CONFIG.yaml"),
         (("--budget", "3", "--criterion", "v-optimal"), "criterion v-optimal needs a target"),
-        (("--budget", "3", "--target", "t.npz"), "a target is for criterion v-optimal only, not information"),
+        (("--budget", "3", "--criterion", "gradient-matching"), "needs gradients, which token blocks have not"),
+        (
+            ("--budget", "3", "--target", "t.npz"),
+            "a target is for the criteria v-optimal and gradient-matching, not information",
+        ),
         (("--budget", "3", "--include", "3;4"), "--include 3;4: expected block numbers with commas"),
         (("--budget", "3", "--exclude-file", "none.parquet"), r"none\.parquet: no such file; expected picks"),
         (("--budget", "3", "--exclude", "99"), "exclude names block 99; there are 20"),
@@ -192,7 +196,7 @@ def test_the_v_optimal_criterion_has_a_target_and_no_certificate(block_file: Pat
     np.savez(tmp_path / "target.npz", values=target, offsets=np.array([0, 6]))
     v_optimal = ("--criterion", "v-optimal", "--target", tmp_path / "target.npz")
     printed = run("select", block_file, "--budget", "4", *v_optimal)
-    assert "No certificate: the V-optimal criterion is not submodular" in printed and "of the best" not in printed
+    assert "No certificate: the criterion v-optimal is not submodular" in printed and "of the best" not in printed
     expected = select(np.split(np.load(block_file)["values"], 20), 4, criterion="v-optimal", target=[target])
     before = float((target**2).sum() / 6)
     assert f"{before:.4g} before, {before - expected.gains.sum():.4g} after" in printed

@@ -52,6 +52,7 @@ def test_a_method_is_its_name_or_its_settings() -> None:
             {"methods": [{"method": "sentence-design", "regularization_unit": "mean token energy"}]},
             "no meaning for sentence-design",
         ),
+        ({"methods": ["gradient-matching"], "selection": {"algorithm": "naive"}}, "and one algorithm"),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
@@ -72,6 +73,9 @@ def test_the_run_form_has_what_is_compared_after_the_corpus_and_no_approval() ->
 def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> None:
     assert comparison(methods=["longest", "v-optimal"]).embedded().selection.criterion == "information"
     assert comparison(methods=["perplexity-low"]).embedded().selection.criterion == "fisher-weighted"
+    with_gradients = comparison(methods=["perplexity-low", "gradient-matching"], target={"path": "aim.txt"})
+    assert with_gradients.embedded().selection.criterion == "gradient-matching"
+    assert with_gradients.aiming().selection.criterion == "gradient-matching"
 
 
 def test_what_embeds_and_chooses_is_a_run_that_a_worker_takes() -> None:

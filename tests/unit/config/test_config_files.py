@@ -69,7 +69,7 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(file: Path, override:
     ("overrides", "message"),
     [
         (["criterion=v-optimal"], "criterion v-optimal needs a target"),
-        (["target={path: t.txt}"], "a target is for criterion v-optimal only, not information"),
+        (["target={path: t.txt}"], "a target is for the criteria v-optimal and gradient-matching, not information"),
         (["criterion=v-optimal", "target={path: t.txt}", "algorithm=paper"], "paper needs submodularity"),
         (["criterion=v-optimal", "target={path: t.txt}", "certificate=frank-wolfe"], "has no certificate"),
         (["criterion=v-optimal", "target={path: t.txt}", "project_to=3"], "project_to cannot be used"),

@@ -13,7 +13,7 @@ import torch
 
 from fishersft import baselines
 from fishersft.config.compare import CompareConfig, Method
-from fishersft.data.block_files import read_nll, read_spectrum, read_weights
+from fishersft.data.block_files import GRADIENTS_FILE, read_gradients, read_nll, read_spectrum, read_weights
 from fishersft.data.store import Store
 from fishersft.numerics import TokenBlocks, select
 from fishersft.numerics.spectra import first_gains
@@ -26,7 +26,7 @@ BUDGET = 150  # tokens
 
 
 class Pool:
-    """A small corpus, embedded with scores."""
+    """A small corpus, embedded with scores and gradients."""
 
     def __init__(self, config: CompareConfig) -> None:
         self.config, self.store = config, Store(config.store)
@@ -39,6 +39,7 @@ class Pool:
         self.weights, self.nll, self.spectra = (
             np.concatenate([read(folder) for folder in folders]) for read in (read_weights, read_nll, read_spectrum)
         )
+        self.gradients = np.concatenate([read_gradients(folder / GRADIENTS_FILE) for folder in folders])
 
     def choose(self, method: str, seed: int = 0, **settings: Any) -> Any:
         config = CompareConfig.model_validate({**self.config.model_dump(), "methods": [{"method": method, **settings}]})
@@ -72,7 +73,7 @@ def pool(tmp_path: Path, tiny_judge_folder: Path) -> Pool:
                 "model": {"path": str(tiny_judge_folder), "max_tokens": 64},
                 "embedding": {"shard_rows": 12},
                 "selection": {"budget_unit": "tokens"},
-                "methods": ["fisher-weighted"],
+                "methods": ["gradient-matching"],
                 "store": str(tmp_path / "store"),
             }
         )
@@ -90,6 +91,7 @@ def expected(pool: Pool, method: str) -> list[int]:
         "information": lambda: select(blocks, BUDGET, **settings).indices,
         "fisher-weighted": lambda: select(blocks.weighted(torch.from_numpy(pool.weights)), BUDGET, **settings).indices,
         "v-optimal": lambda: select(blocks, BUDGET, criterion="v-optimal", target=blocks, **settings).indices,
+        "gradient-matching": lambda: baselines.herding(pool.gradients, lengths, BUDGET, **settings),
         "longest": lambda: baselines.longest(lengths, BUDGET, **settings),
         "perplexity-low": lambda: baselines.perplexity(nats, lengths, BUDGET, part="low", **settings),
         "perplexity-middle": lambda: baselines.perplexity(nats, lengths, BUDGET, part="middle", **settings),
@@ -112,6 +114,22 @@ def test_a_method_chooses_what_the_librarys_function_chooses(pool: Pool, method:
     assert pool.places(chosen.key) == expected(pool, method)
     assert chosen.facts["tokens"] == pytest.approx(BUDGET, abs=40)
     assert pool.choose(method).hit
+
+
+def test_gradient_matching_says_how_far_its_gradient_strays_and_aims_at_a_target_where_there_is_one(pool: Pool) -> None:
+    by_pool = pool.choose("gradient-matching")
+    assert 0 < by_pool.facts["mismatch"] < 0.5
+    target = {"path": pool.config.corpus.path, "max_rows": 5}
+    aimed = CompareConfig.model_validate({**pool.config.model_dump(), "target": target})
+    by_target = select_by(
+        pool.store, aimed, aimed.methods[0], BUDGET, 0, pool.corpus.key, pool.embeddings, pool.embeddings[:1]
+    )
+    assert by_target.key != by_pool.key
+    first = read_gradients(pool.store.fetch("embeddings", pool.embeddings[0]) / GRADIENTS_FILE).double().numpy()
+    mean = first.sum(axis=0) / sum(pool.store.get("embeddings", pool.embeddings[0]).facts["lengths"])
+    lengths = pool.blocks.lengths.numpy()
+    wanted = baselines.herding(pool.gradients, lengths, BUDGET, mean=mean, budget_unit="tokens")
+    assert pool.places(by_target.key) == wanted.tolist()
 
 
 def test_only_a_method_that_draws_hangs_on_the_seed(pool: Pool) -> None:

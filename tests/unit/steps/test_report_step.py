@@ -94,7 +94,7 @@ def test_a_v_optimal_run_is_reported_without_a_certificate_and_with_a_warning_of
     assert [facts.method for facts in report.selections] == ["V-optimal", "uniform"]
     chosen = report.selections[0]
     assert chosen.certificate == (
-        "The selection by V-optimal: no certificate: the V-optimal criterion is not submodular."
+        "The selection by V-optimal: no certificate: the criterion v-optimal is not submodular."
     )
     assert list(chosen.settings) == ["Budget", "Criterion", "Regularization", "Variance on the target"]
     assert any("of the examples that are measured on are in the target too" in warning for warning in report.warnings)

@@ -1,0 +1,71 @@
+"""Herding: the definition in plain numpy, what it is for, and what it does not hang on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fishersft.baselines import herding, mismatch, uniform
+from fishersft.errors import InputError
+
+
+def pool(seed: int, n: int = 60, dim: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 9, size=n)
+    return rng.normal(size=(n, dim)) * np.sqrt(lengths)[:, None] + 0.5 * lengths[:, None], lengths
+
+
+def by_definition(features: np.ndarray, lengths: np.ndarray, budget: int) -> list[int]:
+    mu, picks = features.sum(axis=0) / lengths.sum(), list[int]()
+    while len(picks) < budget:
+
+        def astray(i: int) -> float:
+            chosen = [*picks, i]
+            tokens = lengths[chosen].sum()
+            return float(((features[chosen].sum(axis=0) - tokens * mu) ** 2).sum() / tokens)
+
+        picks.append(min((i for i in range(len(lengths)) if i not in picks), key=astray))
+    return picks
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_is_its_definition(seed: int) -> None:
+    features, lengths = pool(seed)
+    assert herding(features, lengths, 12).tolist() == by_definition(features, lengths, 12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_its_choice_strays_far_less_than_one_by_chance_which_strays_by_about_one(seed: int) -> None:
+    features, lengths = pool(seed, n=400)
+    mean = features.sum(axis=0) / lengths.sum()
+    chosen = herding(features, lengths, 200, budget_unit="tokens")
+    assert mismatch(features, lengths, chosen, mean) < 0.05
+    drawn = [uniform(lengths, 200, budget_unit="tokens", seed=draw) for draw in range(30)]
+    assert 0.6 < np.mean([mismatch(features, lengths, of, mean) for of in drawn]) < 1.4
+    everything = np.arange(400)
+    assert mismatch(features, lengths, everything, mean) == pytest.approx(0, abs=1e-12)
+
+
+def test_another_aim_draws_the_choice_towards_it() -> None:
+    rng = np.random.default_rng(0)
+    features = np.concatenate([rng.normal(3, 1, (50, 4)), rng.normal(-3, 1, (50, 4))])
+    chosen = herding(features, np.ones(100, dtype=int), 20, mean=np.full(4, 3.0))
+    assert (chosen < 50).all()
+
+
+def test_sentences_without_tokens_are_passed_over_and_equals_go_by_place() -> None:
+    features = np.array([[1.0], [2.0], [2.0], [3.0]])
+    assert herding(features, np.array([0, 1, 1, 1]), 2, mean=np.array([2.0])).tolist() == [1, 2]
+
+
+def test_picks_are_told_as_they_are_made() -> None:
+    features, lengths = pool(0)
+    told = list[tuple[int, int]]()
+    chosen = herding(features, lengths, 5, on_pick=lambda picks, tokens: told.append((picks, tokens)))
+    assert told == [(k + 1, int(lengths[chosen[: k + 1]].sum())) for k in range(5)]
+
+
+def test_a_mean_of_another_dimension_is_refused() -> None:
+    features, lengths = pool(0)
+    with pytest.raises(InputError, match=r"mean has shape \(3,\), the features have 8 dimensions"):
+        herding(features, lengths, 5, mean=np.zeros(3))

@@ -1,0 +1,90 @@
+"""A curation run's steps by gradient matching: what is chosen, what is told of it, and what is never chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fishersft import baselines
+from fishersft.config import CurateConfig
+from fishersft.data.block_files import GRADIENTS_FILE, read_gradients
+from fishersft.data.store import Store
+from fishersft.errors import InputError
+from fishersft.steps.choosing import proof_sentence, settings_in_words
+from fishersft.steps.corpus import read_corpus
+from fishersft.steps.embedding import embed_shard
+from fishersft.steps.outcome import Outcome
+from fishersft.steps.picks import load_picks, picked_examples
+from fishersft.steps.publishing import publish_dataset
+from fishersft.steps.selection import select_informative
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
+    verses = tmp_path / "verses.txt"
+    verses.write_text("".join(f"verse {n} of {'may ' * (n % 5 + 1)}and {n * n}\n" for n in range(40)))
+    return CurateConfig.model_validate(
+        {
+            "corpus": {"path": str(verses)},
+            "model": {"path": str(tiny_model_folder)},
+            "embedding": {"shard_rows": 8},
+            "selection": {"budget": 60, "budget_unit": "tokens", "criterion": "gradient-matching"},
+            "store": str(tmp_path / "store"),
+            "output": str(tmp_path / "output"),
+        }
+    )
+
+
+def chosen(config: CurateConfig, told: list[tuple[int, int, str]] | None = None) -> tuple[Outcome, Outcome, list[str]]:
+    """The corpus, the selection, and the keys of the embeddings."""
+    store = Store(config.store)
+    corpus = read_corpus(store, config)
+    keys = [embed_shard(store, config, shard).key for shard in corpus.facts["shard_keys"]]
+
+    def tell(done: int, total: int, note: str = "") -> None:
+        if told is not None:
+            told.append((done, total, note))
+
+    return corpus, select_informative(store, config, corpus.key, keys, on_progress=tell), keys
+
+
+def test_the_choice_is_the_herding_of_the_shards_sketches_and_its_progress_its_facts_and_its_card_say_so(
+    config: CurateConfig,
+) -> None:
+    told = list[tuple[int, int, str]]()
+    corpus, selection, keys = chosen(config, told)
+    store = Store(config.store)
+    gradients = np.concatenate([read_gradients(store.fetch("embeddings", key) / GRADIENTS_FILE) for key in keys])
+    lengths = np.concatenate([store.get("embeddings", key).facts["lengths"] for key in keys])
+    places = baselines.herding(gradients, lengths, 60, budget_unit="tokens")
+    assert load_picks(store, selection.key).tokens == lengths[places].tolist()
+    mean = gradients.astype(float).sum(axis=0) / lengths.sum()
+    assert selection.facts["mismatch"] == pytest.approx(baselines.mismatch(gradients, lengths, places, mean), rel=1e-6)
+    assert told[-1][:2] == (60, 60) and told[-1][2].endswith("picks")
+    assert proof_sentence(selection.facts) == "no certificate: the criterion gradient-matching is not submodular"
+    words = settings_in_words(config.selection, selection.facts)
+    assert "times as far as a uniform choice" in words["Strays from its aim's gradient"] and "Chosen by" not in words
+    publish_dataset(store, config, corpus.key, selection.key)
+    card = Path(config.output, "dataset", "README.md").read_text(encoding="utf-8")
+    assert "what pulls the last layer of a language model where all of the aim would" in card
+
+
+def test_what_is_excluded_is_not_chosen_and_something_must_be_left(config: CurateConfig) -> None:
+    store = Store(config.store)
+    _, first, _ = chosen(config)
+    ids = [example.id for example in picked_examples(store, config.corpus, load_picks(store, first.key))]
+    without = config.model_copy(update={"selection": config.selection.model_copy(update={"exclude": ids[:3]})})
+    _, second, _ = chosen(without)
+    again = [example.id for example in picked_examples(store, config.corpus, load_picks(store, second.key))]
+    assert not set(again) & set(ids[:3])
+
+
+def test_embeddings_for_another_criterion_have_no_gradients(config: CurateConfig) -> None:
+    store = Store(config.store)
+    other = config.model_copy(update={"selection": config.selection.model_copy(update={"criterion": "information"})})
+    corpus = read_corpus(store, other)
+    keys = [embed_shard(store, other, shard).key for shard in corpus.facts["shard_keys"]]
+    with pytest.raises(InputError, match="no such file"):
+        select_informative(store, config, corpus.key, keys)
