@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from fishersft.experiments.trial import Trial, chosen_order, trials
+from fishersft.experiments.trial import Chooser, Trial, chosen_order, trials
 from fishersft.experiments.word_problem import Features, WordProblem, draw_problem
 
 SEEDS = range(6)
@@ -17,11 +19,11 @@ def problem_of(features: Features, seed: int) -> WordProblem:
     return draw_problem(rng.normal(size=(words, 10)), 20, 1500, 20, features, rng)
 
 
-def ratios(features: Features, budget: int) -> np.ndarray:
-    """The logarithm of the mean error of D-optimal by that of uniform, one a seed."""
+def ratios(features: Features, budget: int, method: Chooser = "D-optimal", other: Chooser = "uniform") -> np.ndarray:
+    """The logarithm of the mean error of a method by that of another, one a seed."""
     found = []
     for seed in SEEDS:
-        two = list(trials(problem_of(features, seed), ("D-optimal", "uniform"), [budget], 1.0, seed))
+        two = list(trials(problem_of(features, seed), (method, other), [budget], 1.0, seed))
         found.append(np.log(two[0].mean_error / two[1].mean_error))
     return np.array(found)
 
@@ -40,14 +42,21 @@ def test_with_features_made_of_a_sentences_own_tokens_it_has_the_larger_as_it_ch
     assert standard_errors_from_zero(own - ratios("own tokens, redrawn", 200)) > 2.5
 
 
-@pytest.mark.parametrize(
-    "method", ["D-optimal", "Fisher-weighted", "V-optimal", "uniform", "density", "sentence-design", "clustering"]
-)
-def test_every_method_chooses_so_many_different_sentences_and_the_same_again(method: str) -> None:
+@pytest.mark.parametrize("features", get_args(Features))
+@pytest.mark.parametrize("other", ["uniform", "D-optimal"])
+def test_gradient_matching_has_the_smaller_error_wherever_the_features_come_from(
+    features: Features, other: Chooser
+) -> None:
+    by = ratios(features, 200, "gradient-matching", other)
+    assert standard_errors_from_zero(by) < -3 and (by < 0).all()
+
+
+@pytest.mark.parametrize("method", get_args(Chooser))
+def test_every_method_chooses_so_many_different_sentences_and_the_same_again(method: Chooser) -> None:
     problem = problem_of("independent", 0)
-    order = chosen_order(problem, method, 20, 1.0, 3)  # type: ignore[arg-type]
+    order = chosen_order(problem, method, 20, 1.0, 3)
     assert len(set(order.tolist())) == 20
-    np.testing.assert_array_equal(order, chosen_order(problem, method, 20, 1.0, 3))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(order, chosen_order(problem, method, 20, 1.0, 3))
 
 
 def test_a_trial_has_a_row_for_every_method_and_budget() -> None:
