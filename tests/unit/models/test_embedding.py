@@ -57,9 +57,9 @@ def embedded(
     scores = [window.scores for window in windows if window.scores is not None]
     blocks = TokenBlocks.concatenate([window.blocks for window in windows])
     if not scores:
-        return Embedded(blocks, None)
+        return Embedded(blocks, None, None)
     joined = (torch.cat([getattr(of_window, name) for of_window in scores]) for name in ("nll", "fisher_weights"))
-    return Embedded(blocks, TokenScores(*joined))
+    return Embedded(blocks, TokenScores(*joined), None)
 
 
 def direct(model: Any, sentence: Tokenised) -> torch.Tensor:
