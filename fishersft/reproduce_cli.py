@@ -138,10 +138,9 @@ def robustness(
     settings = _preset("robustness", overrides, CompareConfig)
     folder = corpora.absolute() / pool
     write_corpora(pool, settings.corpus, _CODE, folder, settings.seed)
-    here = {"format": "jsonl", "pattern": None}
     changed = settings.model_dump()
     changed |= {"name": f"{settings.name}-{pool}", "output": f"{settings.output}/{pool}"}
-    changed["corpus"] |= {"path": str(folder / "pool.jsonl"), **here}
+    changed["corpus"] |= {"path": str(folder / "pool.jsonl"), "format": "jsonl", "pattern": None}
     changed["target"] = {"path": str(folder / "target.jsonl")}
     changed["evaluation"]["corpus"] = {"path": str(folder / "held-out.jsonl")}
     _run(CompareConfig.model_validate(changed))

@@ -25,12 +25,8 @@ Method = Literal[
     "clustering",
     "facility-location",
 ]
-CRITERIA = (
-    "information",
-    "fisher-weighted",
-    "v-optimal",
-    "gradient-matching",
-)  # the methods that are criteria of `selection`
+# The methods that are criteria of `selection`.
+CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
 DRAWN = ("density", "clustering")  # another seed, another choice
 _LABELS = {

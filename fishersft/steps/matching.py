@@ -44,7 +44,8 @@ def match_gradients(
     mean = aim.sum(axis=0) / aim_tokens.sum()
     allowed = lengths.copy()
     allowed[earlier.indices] = 0
-    if not allowed.any():
+    candidates = int(np.count_nonzero(allowed))
+    if not candidates:
         raise InputError("nothing may be chosen: selection.exclude leaves no sentence with a token; loosen it")
 
     def report(picks: int, tokens: int) -> None:
@@ -60,8 +61,8 @@ def match_gradients(
         "criterion": settings.criterion,
         "regularization": lam,
         "rule": "how near the sum of gradients is to its aim's",
-        "evaluations": len(indices) * int(np.count_nonzero(allowed)),
-        "exhausted": len(indices) == int(np.count_nonzero(allowed)),
+        "evaluations": len(indices) * candidates,
+        "exhausted": len(indices) == candidates,
         "stopped": False,
         "certificate": None,
         "upper_bound": None,
