@@ -35,11 +35,19 @@ _SHORT = (
     "budgets=[100]",
     "repeats=3",
 )
+_PARAGRAPHS = "corpus.pattern=(?P<text>(?s:.{40,}))"  # what is shorter is a heading
 _SHERLOCK = (
-    "corpus.pattern=(?P<text>(?s:.{40,}))",  # paragraphs; what is shorter is a heading
+    _PARAGRAPHS,
     "corpus.max_rows=null",
     "budgets=[100, 200, 500, 1000, 2000]",  # it has not 5,000 paragraphs
     "evaluation.judging.task=Sherlock Holmes",
+)
+_INSTRUCTIONS = (
+    "corpus.format=jsonl",
+    "corpus.pattern=null",
+    "corpus.example=prompt-completion",
+    "corpus.held_out_fraction=0.3",  # there are only 175
+    "model.max_tokens=256",
 )
 _CODE = CorpusConfig(path="package:prefect/*.py", format="blocks")  # text of another kind, which is installed anyway
 
@@ -99,12 +107,37 @@ def language_model(
     The whole is for a GPU. Another model by --set model.path=gpt2, a stronger judge by --set evaluation.judging.judges.
     """
     name = "language-model" + ("-sherlock" if sherlock else "") + ("-short" if short else "")
-    changes = [f"name={name}", f"output=output/{name}"]
+    changes = _named(name)
     if sherlock:
         changes += [*_SHERLOCK, f"corpus.path={sherlock}"]
     if short:
         changes += _SHORT
     _compare("language-model", [*changes, *(overrides or ())])
+
+
+@reproduce_app.command()
+def criterion(
+    sherlock: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sherlock Holmes, paragraphs between blank lines.")
+    ] = None,
+    instructions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Tasks in the format of Self-Instruct's seed_tasks.jsonl.")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Does gradient matching beat a uniform choice? On Shakespeare, where it was picked, or where it was not."""
+    if sherlock and instructions:
+        raise typer.BadParameter("--sherlock and --instructions are two corpora; give one of them")
+    changes = list[str]()
+    if sherlock:
+        changes = [*_named("criterion-sherlock"), f"corpus.path={sherlock}", _PARAGRAPHS]
+    elif instructions:
+        from fishersft.steps.instructions import write_prompts_and_completions
+
+        written = Path("corpora/instructions.jsonl").absolute()
+        write_prompts_and_completions(instructions, written)
+        changes = [*_named("criterion-instructions"), f"corpus.path={written}", *_INSTRUCTIONS]
+    _compare("criterion", [*changes, *(overrides or ())])
 
 
 @reproduce_app.command()
@@ -150,6 +183,11 @@ def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) ->
     """The settings of an experiment, with changes from the command line."""
     with resources.as_file(resources.files("fishersft.experiments").joinpath("presets", f"{name}.yaml")) as path:
         return load_settings(path, overrides or (), kind)
+
+
+def _named(name: str) -> list[str]:
+    """Changes that give an experiment a name and a folder of its own."""
+    return [f"name={name}", f"output=output/{name}"]
 
 
 def _compare(preset: str, overrides: Sequence[str]) -> None:

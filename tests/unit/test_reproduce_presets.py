@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from importlib import resources
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,13 +14,15 @@ from fishersft.config.compare import CompareConfig
 from fishersft.config.files import load_settings
 from fishersft.config.simulation import SimulationConfig
 from fishersft.config.speed import SpeedConfig
+from fishersft.errors import InputError
 from fishersft.reproduce_cli import reproduce_app
+from fishersft.steps.instructions import write_prompts_and_completions
 
 PRESETS = resources.files("fishersft.experiments").joinpath("presets")
 MISSING = {"language-model": ("name", "any"), "weak-to-strong": ("finetune.model.path", "stronger")}
 KINDS = {
     "speed": SpeedConfig,
-    **dict.fromkeys(("language-model", "perplexity", "robustness", "weak-to-strong"), CompareConfig),
+    **dict.fromkeys(("language-model", "criterion", "perplexity", "robustness", "weak-to-strong"), CompareConfig),
 }
 
 
@@ -66,3 +70,39 @@ def test_a_stronger_model_is_trained_with_all_weights_or_lora(asked: list[Compar
         CliRunner().invoke(reproduce_app, ["weak-to-strong", "stronger", *words], catch_exceptions=False)
     assert [config.finetune.method for config in asked] == ["full", "lora"]
     assert all(config.finetune.model and config.finetune.model.path == "stronger" for config in asked)
+
+
+@pytest.mark.parametrize("corpus", [None, "sherlock", "instructions"])
+def test_the_criterion_is_tested_alike_on_each_corpus(
+    asked: list[CompareConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tasks.jsonl").write_text(
+        json.dumps({"instruction": "Add.", "instances": [{"input": "1 and 2", "output": "3"}]})
+        + "\n"
+        + json.dumps({"instruction": "Greet.", "instances": [{"input": "", "output": "Hello!"}]})
+    )
+    words = [f"--{corpus}", "tasks.jsonl"] if corpus else []
+    CliRunner().invoke(reproduce_app, ["criterion", *words], catch_exceptions=False)
+    (config,) = asked
+    name = f"criterion-{corpus}" if corpus else "criterion"
+    assert (config.name, config.output) == (name, f"output/{name}")
+    assert (config.corpus.example == "prompt-completion") == (corpus == "instructions")
+    assert (config.corpus.path == "tasks.jsonl") == (corpus == "sherlock")
+    if corpus == "instructions":
+        assert [json.loads(line) for line in Path(str(config.corpus.path)).read_text().splitlines()] == [
+            {"prompt": "Add.\n1 and 2\n", "completion": "3"},
+            {"prompt": "Greet.\n", "completion": "Hello!"},
+        ]
+
+
+def test_a_corpus_for_the_criterion_is_one_of_two(asked: list[CompareConfig]) -> None:
+    done = CliRunner().invoke(reproduce_app, ["criterion", "--sherlock", "a.txt", "--instructions", "b.jsonl"])
+    assert done.exit_code == 2 and not asked
+
+
+def test_what_is_no_task_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text('{"instruction": "Add.", "instances": []}\n')
+    with pytest.raises(InputError, match=r"tasks.jsonl.*1.*is no task"):
+        write_prompts_and_completions(file, tmp_path / "out.jsonl")
