@@ -88,7 +88,8 @@ class Budgeted:
                 f"embeddings must have shape (sentences, dim) with {len(self.lengths)} sentences, as lengths has; "
                 f"not {vectors.shape}"
             )
-        return self._finite(vectors[self.candidates], "embeddings")
+        everyone = len(self.candidates) == len(vectors)  # then no second array as large
+        return self._finite(vectors if everyone else vectors[self.candidates], "embeddings")
 
     def _finite(self, values: np.ndarray, name: str) -> np.ndarray:
         bad = ~(np.abs(values.reshape(len(values), -1)) <= _LARGEST).all(axis=1)  # NaN compares as False

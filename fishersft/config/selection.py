@@ -104,7 +104,7 @@ class SelectionConfig(Section):
         15,
         "Most memory",
         "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
-        "bytes, or a number with K, M, G or T behind it.",
+        "bytes, or a number with K, M, G or T behind it. gradient-matching takes 16K a sentence beside that.",
         pattern=MEMORY_PATTERN,
     )
 
@@ -130,8 +130,8 @@ class SelectionConfig(Section):
             ),
             (
                 self.criterion == "gradient-matching"
-                and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy" or self.extends is not None),
-                "criterion gradient-matching has no quotas, stop_below or extends, and one algorithm; leave them out",
+                and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy"),
+                "criterion gradient-matching has no quotas or stop_below, and one algorithm; leave them out",
             ),
             (
                 self.project_to is not None and (self.criterion in AIMED or self.extends is not None),

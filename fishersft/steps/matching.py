@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from fishersft import baselines
 from fishersft.config import SelectionConfig
-from fishersft.data.block_files import GRADIENTS_FILE, read_gradients
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import Blocks
@@ -18,6 +16,7 @@ from fishersft.numerics.prior import absolute_regularization
 from fishersft.steps.choosing import gains_of
 from fishersft.steps.conditions import Earlier
 from fishersft.steps.outcome import OnProgress
+from fishersft.steps.picks import shard_gradients
 
 
 def match_gradients(
@@ -46,15 +45,26 @@ def match_gradients(
     allowed[earlier.indices] = 0
     candidates = int(np.count_nonzero(allowed))
     if not candidates:
-        raise InputError("nothing may be chosen: selection.exclude leaves no sentence with a token; loosen it")
+        raise InputError(
+            "nothing may be chosen: selection.extends or exclude leave no sentence with a token; loosen it"
+        )
 
     def report(picks: int, tokens: int) -> None:
         if on_progress is not None:
             spent = tokens if settings.budget_unit == "tokens" else picks
             on_progress(min(spent, settings.budget), settings.budget, f"{picks:,} picks")
 
+    already = None
+    if earlier.gradients is not None and earlier.blocks is not None:
+        already = earlier.gradients.sum(axis=0), int(earlier.blocks.lengths.sum())
     indices = baselines.herding(
-        gradients, allowed, settings.budget, mean=mean, budget_unit=settings.budget_unit, on_pick=report
+        gradients,
+        allowed,
+        settings.budget,
+        mean=mean,
+        already_chosen=already,
+        budget_unit=settings.budget_unit,
+        on_pick=report,
     )
     lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
     facts = {
@@ -68,15 +78,14 @@ def match_gradients(
         "upper_bound": None,
         "method": None,
         "projection_loss_nats": None,
-        "mismatch": baselines.mismatch(gradients, lengths, indices, mean),
+        "mismatch": baselines.mismatch(gradients, lengths, indices, mean, already),
     }
     return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, facts
 
 
 def _gradients(store: Store, embeddings: Sequence[str]) -> np.ndarray:
     """(sentences, dim), float64."""
-    files = [store.fetch("embeddings", key) / GRADIENTS_FILE for key in embeddings]
-    return torch.cat([read_gradients(file) for file in files]).double().numpy()
+    return np.concatenate([shard_gradients(store, key) for key in embeddings])
 
 
 def _tokens(store: Store, embeddings: Sequence[str]) -> np.ndarray:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig
-from fishersft.data.block_files import EMBEDDINGS_FILE, read_blocks, read_weights
+from fishersft.data.block_files import EMBEDDINGS_FILE, GRADIENTS_FILE, read_blocks, read_gradients, read_weights
 from fishersft.data.examples import Example
 from fishersft.data.store import Store
 from fishersft.numerics import TokenBlocks
@@ -44,10 +45,15 @@ def picked_examples(store: Store, config: CorpusConfig, picks: SavedSelection) -
 
 def picked_blocks(store: Store, selection: str, criterion: str) -> TokenBlocks:
     """The chosen sentences' token blocks, in the order chosen."""
-    inputs = store.get("selection", selection).inputs
-    embeddings = dict(zip(inputs["shards"], inputs["embeddings"], strict=True))
+    embeddings = _embeddings_of_shards(store, selection)
     chosen = _gather(load_picks(store, selection), lambda shard: shard_blocks(store, embeddings[shard], criterion))
     return TokenBlocks.from_sequence(chosen)
+
+
+def picked_gradients(store: Store, selection: str) -> np.ndarray:
+    """The chosen sentences' gradient sketches, in the order chosen: (picks, dim), float64."""
+    embeddings = _embeddings_of_shards(store, selection)
+    return np.stack(_gather(load_picks(store, selection), lambda shard: shard_gradients(store, embeddings[shard])))
 
 
 def shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
@@ -55,6 +61,17 @@ def shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
     file = store.fetch("embeddings", embeddings) / EMBEDDINGS_FILE
     blocks = read_blocks(file)
     return blocks.weighted(read_weights(file)) if criterion == "fisher-weighted" else blocks
+
+
+def shard_gradients(store: Store, embeddings: str) -> np.ndarray:
+    """The gradient sketches of an embeddings artifact: (sentences, dim), float64."""
+    return read_gradients(store.fetch("embeddings", embeddings) / GRADIENTS_FILE).double().numpy()
+
+
+def _embeddings_of_shards(store: Store, selection: str) -> dict[str, str]:
+    """By shard, the key of its embeddings under which a selection was made."""
+    inputs = store.get("selection", selection).inputs
+    return dict(zip(inputs["shards"], inputs["embeddings"], strict=True))
 
 
 def _gather(picks: SavedSelection, read: Callable[[str], Any]) -> list[Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from fishersft.baselines import herding, mismatch, uniform
 from fishersft.errors import InputError
+from fishersft.numerics.greedy import BudgetUnit
 
 
 def pool(seed: int, n: int = 60, dim: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +70,18 @@ def test_a_mean_of_another_dimension_is_refused() -> None:
     features, lengths = pool(0)
     with pytest.raises(InputError, match=r"mean has shape \(3,\), the features have 8 dimensions"):
         herding(features, lengths, 5, mean=np.zeros(3))
+
+
+@pytest.mark.parametrize("unit", ["sentences", "tokens"])
+def test_what_was_chosen_before_counts_so_that_two_choices_are_one(unit: BudgetUnit) -> None:
+    features, lengths = pool(1)
+    mean = features.sum(axis=0) / lengths.sum()
+    whole = herding(features, lengths, 14)
+    first, budget = whole[:6], 8 if unit == "sentences" else int(lengths[whole[6:]].sum())
+    others = lengths.copy()
+    others[first] = 0
+    before = features[first].sum(axis=0), int(lengths[first].sum())
+    second = herding(features, others, budget, mean=mean, already_chosen=before, budget_unit=unit)
+    assert second.tolist() == whole[6:].tolist()
+    together = mismatch(features, lengths, second, mean, before)
+    assert together == pytest.approx(mismatch(features, lengths, whole, mean))

@@ -81,6 +81,21 @@ def test_what_is_excluded_is_not_chosen_and_something_must_be_left(config: Curat
     assert not set(again) & set(ids[:3])
 
 
+def test_an_extension_goes_on_as_if_all_were_chosen_at_once(config: CurateConfig) -> None:
+    store = Store(config.store)
+
+    def texts(**selection: object) -> tuple[str, list[str], float]:
+        settings = config.selection.model_copy(update={"budget_unit": "sentences", **selection})
+        _, outcome, _ = chosen(config.model_copy(update={"selection": settings}))
+        picks = picked_examples(store, config.corpus, load_picks(store, outcome.key))
+        return outcome.key, [example.id for example in picks], outcome.facts["mismatch"]
+
+    _, whole, strays = texts(budget=12)
+    first, beginning, _ = texts(budget=5)
+    _, rest, strays_together = texts(budget=7, extends=first)
+    assert [*beginning, *rest] == whole and strays_together == pytest.approx(strays)
+
+
 def test_embeddings_for_another_criterion_have_no_gradients(config: CurateConfig) -> None:
     store = Store(config.store)
     other = config.model_copy(update={"selection": config.selection.model_copy(update={"criterion": "information"})})
