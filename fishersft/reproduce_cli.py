@@ -28,6 +28,7 @@ Overrides = Annotated[
 ]
 _SHORT = (
     "corpus.max_rows=1100",
+    "model.max_tokens=32",
     "finetune.epochs=1",
     "finetune.learning_rate=2.0e-4",
     "evaluation.sentences=100",

@@ -46,7 +46,7 @@ class SimulationConfig(Section):
     tokens: int = described(20, 90, "Tokens", "In each sentence.", ge=1)
     budgets: Sizes = described([50, 100, 200, 500, 1000], 100, "Budgets", "In sentences; trends are at the largest.")
     methods: list[Chooser] = described(
-        ["D-optimal", "uniform", "density", "sentence-design", "clustering", "gradient-matching"],
+        ["D-optimal", "uniform", "density", "sentence-design", "clustering", "gradient-matching", "two-round matching"],
         110,
         "Methods",
         "The first is what the others are compared with.",

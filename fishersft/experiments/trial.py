@@ -15,11 +15,14 @@ from fishersft.experiments.word_problem import WordProblem
 from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.selection import select
 
+_FIRST_ROUND = 200  # sentences, whatever the budget
+
 Chooser = Literal[
     "D-optimal",
     "Fisher-weighted",
     "V-optimal",
     "gradient-matching",
+    "two-round matching",
     "uniform",
     "density",
     "sentence-design",
@@ -71,7 +74,8 @@ def chosen_order(problem: WordProblem, method: Chooser, budget: int, regularizat
         "D-optimal": lambda: moment_greedy(blocks, budget, regularization),
         "Fisher-weighted": lambda: moment_greedy(_weighted(problem), budget, regularization),
         "V-optimal": v_optimal,
-        "gradient-matching": lambda: baselines.herding(_gradients(problem), lengths, budget),
+        "gradient-matching": lambda: _matching(problem, budget),
+        "two-round matching": lambda: _two_rounds(problem, budget),
         "uniform": lambda: baselines.uniform(lengths, budget, seed=seed),
         "density": lambda: by_mean(baselines.density, seed=seed),
         "sentence-design": lambda: by_mean(baselines.sentence_d_optimal, regularization=regularization),
@@ -86,9 +90,21 @@ def _weighted(problem: WordProblem) -> TokenBlocks:
     return problem.blocks.weighted(torch.from_numpy(weights[problem.words.ravel()]))
 
 
-def _gradients(problem: WordProblem) -> np.ndarray:
-    """The gradient of each sentence's loss before anything is learnt, all classes alike: (sentences, dim classes)."""
-    classes = problem.theta.shape[1]
-    wrong = np.full(classes, 1 / classes) - np.eye(classes)[problem.tokens]
+def _matching(problem: WordProblem, budget: int, theta: np.ndarray | None = None) -> np.ndarray:
+    """Gradient matching, by the gradients at parameters; None: before anything is learnt, all classes alike."""
+    gradients = _gradients(problem, np.zeros_like(problem.theta) if theta is None else theta)
+    return baselines.herding(gradients, problem.lengths, budget)
+
+
+def _two_rounds(problem: WordProblem, budget: int) -> np.ndarray:
+    """Gradient matching by the gradients of what was fitted to a first choice of up to 200, which is then forgotten."""
+    first = _matching(problem, min(_FIRST_ROUND, budget))
+    return _matching(problem, budget, fit(problem.vectors, problem.counts(first)))
+
+
+def _gradients(problem: WordProblem, theta: np.ndarray) -> np.ndarray:
+    """The gradient of each sentence's loss at parameters (dim, classes): (sentences, dim classes)."""
+    likely = probabilities(problem.vectors, theta)
+    wrong = likely[problem.words] - np.eye(theta.shape[1])[problem.tokens]
     vectors = problem.vectors[problem.words]
     return np.einsum("std,stl->sdl", vectors, wrong).reshape(len(wrong), -1)

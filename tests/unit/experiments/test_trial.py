@@ -51,6 +51,12 @@ def test_gradient_matching_has_the_smaller_error_wherever_the_features_come_from
     assert standard_errors_from_zero(by) < -3 and (by < 0).all()
 
 
+@pytest.mark.parametrize("features", get_args(Features))
+def test_gradients_of_a_model_that_was_fitted_before_match_better_than_those_of_none(features: Features) -> None:
+    by = ratios(features, 500, "two-round matching", "gradient-matching")
+    assert standard_errors_from_zero(by) < -3
+
+
 @pytest.mark.parametrize("method", get_args(Chooser))
 def test_every_method_chooses_so_many_different_sentences_and_the_same_again(method: Chooser) -> None:
     problem = problem_of("independent", 0)
