@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import fsspec
@@ -15,7 +13,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from fishersft.config import CurateConfig
 from fishersft.data.block_files import read_blocks, read_weights
 from fishersft.data.keys import artifact_key
 from fishersft.data.store import Store, put_folder
@@ -31,74 +28,7 @@ from fishersft.steps.picks import load_picks, picked_rows
 from fishersft.steps.publishing import publish_dataset
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.training import finetune_on
-
-WORDS = [
-    "shall",
-    "compare",
-    "thee",
-    "summer",
-    "lovely",
-    "temperate",
-    "rough",
-    "winds",
-    "shake",
-    "darling",
-    "buds",
-    "lease",
-    "short",
-    "date",
-    "heaven",
-]
-
-
-@pytest.fixture
-def corpus_file(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    rows = [
-        {"id": i, "text": " ".join(generator.choice(WORDS, size=generator.integers(2, 9))), "extra": {"né": [i, None]}}
-        for i in range(60)
-    ]
-    path = tmp_path / "verses.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@dataclass
-class Run:
-    store: Store
-    config: CurateConfig
-
-    def embedded(self) -> tuple[Outcome, list[Outcome]]:
-        corpus = read_corpus(self.store, self.config)
-        return corpus, [embed_shard(self.store, self.config, shard) for shard in corpus.facts["shard_keys"]]
-
-    def selected(self) -> tuple[Outcome, list[str], Outcome]:
-        corpus, embeddings = self.embedded()
-        keys = [outcome.key for outcome in embeddings]
-        return corpus, keys, select_informative(self.store, self.config, corpus.key, keys)
-
-    def changed(self, **sections: dict[str, Any]) -> Run:
-        values = self.config.model_dump()
-        for name, settings in sections.items():
-            values[name].update(settings)
-        return Run(self.store, CurateConfig.model_validate(values))
-
-
-@pytest.fixture
-def run(tmp_path: Path, corpus_file: Path, tiny_model_folder: Path) -> Run:
-    config = CurateConfig.model_validate(
-        {
-            "name": "verses",
-            "corpus": {"path": str(corpus_file)},
-            "model": {"path": str(tiny_model_folder)},
-            "selection": {"budget": 8},
-            "embedding": {"shard_rows": 16},
-            "finetune": {"epochs": 1},
-            "store": str(tmp_path / "store"),
-            "output": str(tmp_path / "output"),
-        }
-    )
-    return Run(Store(config.store), config)
+from tests.unit.steps.small_run import WORDS, Run
 
 
 def test_shards_hold_the_pools_rows_exactly_and_no_held_out_row(run: Run, corpus_file: Path) -> None:
@@ -399,85 +329,6 @@ def test_an_empty_target_is_refused_by_its_name(run: Run, target_file: Path) -> 
     target_file.write_text("\n")
     with pytest.raises(InputError, match=r"selection\.target, read as a corpus: the corpus is empty"):
         v_optimal(run, target_file)
-
-
-def test_an_extension_chooses_other_examples_and_counts_what_is_known(run: Run, corpus_file: Path) -> None:
-    *_, first = run.selected()
-    second_run = run.changed(selection={"extends": first.key})
-    *_, second = second_run.selected()
-    whole = picked_rows(run.store, load_picks(run.store, run.changed(selection={"budget": 16}).selected()[2].key))
-    parts = [picked_rows(run.store, load_picks(run.store, key)) for key in (first.key, second.key)]
-    assert parts[0] + parts[1] == whole
-
-    # Shards move when rows are put before them; the examples are found again, and so is what the first extends.
-    corpus_file.write_text('{"id": -1, "text": "thee"}\n' + corpus_file.read_text(encoding="utf-8"))
-    third_run = run.changed(selection={"extends": second.key})
-    corpus, keys, third = third_run.selected()
-    chosen = [row["text"] for row in picked_rows(run.store, load_picks(run.store, third.key))]
-    assert len(chosen) == 8 and not {row["text"] for row in whole} & set(chosen)
-
-    at_random = select_uniform(run.store, third_run.config, corpus.key, keys, third.facts["tokens"])
-    drawn = {row["text"] for row in picked_rows(run.store, load_picks(run.store, at_random.key))}
-    assert drawn and not {row["text"] for row in whole} & drawn
-
-
-def remove(corpus_file: Path, texts: set[str]) -> None:
-    lines = corpus_file.read_text(encoding="utf-8").splitlines(keepends=True)
-    corpus_file.write_text("".join(line for line in lines if json.loads(line)["text"] not in texts), encoding="utf-8")
-
-
-def texts_of(run: Run, selection: Outcome) -> list[str]:
-    return [row["text"] for row in picked_rows(run.store, load_picks(run.store, selection.key))]
-
-
-def test_what_was_removed_from_the_corpus_no_longer_counts_in_an_extension(run: Run, corpus_file: Path) -> None:
-    *_, first = run.selected()
-    assert "removed_since" not in first.facts
-    unchanged = run.changed(selection={"extends": first.key}).selected()[2]
-    assert unchanged.facts["removed_since"] == 0
-
-    gone, kept = texts_of(run, first)[:3], texts_of(run, first)[3:]
-    remove(corpus_file, set(gone))
-    extending = run.changed(selection={"extends": first.key})
-    corpus, keys, extended = extending.selected()
-    assert extended.facts["removed_since"] == 3
-    words = settings_in_words(extending.config.selection, extended.facts)
-    assert words["Extends"].endswith(", without 3 picks removed from the corpus since")
-
-    blocks = TokenBlocks.concatenate([read_blocks(run.store.fetch("embeddings", key)) for key in keys])
-    pool = [row["text"] for key in load_index(run.store, corpus.key).shards for row in shard_rows(run.store, key)]
-    still = [pool.index(text) for text in kept]
-    expected = select(blocks, 8, already_selected=TokenBlocks.from_sequence([blocks[i] for i in still]), exclude=still)
-    assert texts_of(run, extended) == [pool[i] for i in expected.indices]
-    at_random = select_uniform(run.store, extending.config, corpus.key, keys, extended.facts["tokens"])
-    assert at_random.facts["removed_since"] == 3
-
-
-def test_picks_that_are_held_out_now_still_count_in_an_extension(run: Run) -> None:
-    *_, first = run.selected()
-    other_split = run.changed(selection={"extends": first.key}, corpus={"held_out_fraction": 0.5})
-    corpus, _, extended = other_split.selected()
-    held_out = {row["text"] for row in shard_rows(run.store, load_index(run.store, corpus.key).held_out)}
-    assert held_out & set(texts_of(run, first)) and extended.facts["removed_since"] == 0
-
-
-def test_an_extension_of_what_was_all_removed_starts_anew(run: Run, corpus_file: Path) -> None:
-    *_, first = run.selected()
-    remove(corpus_file, set(texts_of(run, first)))
-    *_, anew = run.selected()
-    *_, extended = run.changed(selection={"extends": first.key}).selected()
-    assert texts_of(run, extended) == texts_of(run, anew) and extended.facts["removed_since"] == 8
-
-
-def test_an_extension_of_what_was_embedded_otherwise_or_of_all_is_refused(run: Run) -> None:
-    *_, first = run.selected()
-    with pytest.raises(InputError, match=r"selection\.extends: the selection \w+ was embedded otherwise"):
-        run.changed(selection={"extends": first.key}, model={"max_tokens": 5}).selected()
-    *_, everything = run.changed(selection={"budget": 1000}).selected()
-    with pytest.raises(InputError, match="holds every example of the pool"):
-        run.changed(selection={"extends": everything.key}).selected()
-    with pytest.raises(InputError, match="no selection artifact aaaa"):
-        run.changed(selection={"extends": "a" * 64}).selected()
 
 
 def test_quotas_go_by_a_column_of_the_corpus(run: Run, corpus_file: Path) -> None:
