@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONVERSION_VERSION = 1
 _slots: dict[tuple[str, ...], Queue[str]] = {}
 _slots_lock = Lock()
+_loading = Lock()  # transformers changes what all threads share while it loads: two at once leave weights without data
 _loaded: dict[torch.device | None, tuple[object, PreTrainedModel]] = {}
 SPREAD = "spread"  # in the place of a device: over all that there are
 _CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_length")
@@ -99,15 +100,16 @@ def loaded_tokeniser(model: PreparedModel, max_tokens: int, trust_remote_code: b
 def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
     """The model, kept for the next call with the same fingerprint: only for reading from it, never for training.
 
-    Every device keeps one; `SPREAD` is one, too.
+    Every device keeps one; `SPREAD` is one, too. Threads may ask at once: one loads, and the others get the same.
     """
     from fishersft.models.loading import load_model
 
     place, which = resolved(device), (model, dtype, trust_remote_code)
-    if place not in _loaded or _loaded[place][0] != which:
-        _loaded.pop(place, None)  # before the next one takes its room
-        _loaded[place] = which, load_model(model.folder, dtype, place, trust_remote_code)
-    return _loaded[place][1]
+    with _loading:
+        if place not in _loaded or _loaded[place][0] != which:
+            _loaded.pop(place, None)  # before the next one takes its room
+            _loaded[place] = which, load_model(model.folder, dtype, place, trust_remote_code)
+        return _loaded[place][1]
 
 
 def release_models() -> None:

@@ -50,6 +50,18 @@ def test_a_device_that_is_named_is_the_only_one() -> None:
     assert devices_of("cuda:3") == ["cuda:3"]
 
 
+def test_threads_that_ask_for_a_model_at_once_get_the_same_one(tiny_model_folder: Path) -> None:
+    model, together = PreparedModel(tiny_model_folder, "asked for at once", 64), Barrier(4)
+
+    def ask() -> object:
+        together.wait(timeout=30)
+        return loaded_model(model, "float32", "cpu", False)
+
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(ask) for _ in range(4)]
+        assert len({id(future.result()) for future in asked}) == 1
+
+
 def test_a_model_stays_loaded_until_another_takes_its_place(tiny_model_folder: Path) -> None:
     one = PreparedModel(tiny_model_folder, "a", 64)
     other = PreparedModel(tiny_model_folder, "b", 64)
