@@ -92,7 +92,9 @@ class Budgeted:
         return self._finite(vectors if everyone else vectors[self.candidates], "embeddings")
 
     def _finite(self, values: np.ndarray, name: str) -> np.ndarray:
-        bad = ~(np.abs(values.reshape(len(values), -1)) <= _LARGEST).all(axis=1)  # NaN compares as False
+        rows = values.reshape(len(values), -1)
+        good = (rows.max(axis=1) <= _LARGEST) & (rows.min(axis=1) >= -_LARGEST)  # NaN compares as False
+        bad = ~good
         if bad.any():
             sentence = int(self.candidates[np.flatnonzero(bad)[0]])
             raise InputError(

@@ -34,9 +34,9 @@ def herding(
         features: (n, dim), numbers; of each sentence the sum over its tokens, such as gradient sketches.
         lengths: (n,), integers; tokens in each sentence.
         budget: >= 1, in sentences or tokens. More than there are: all sentences.
-        mean: (dim,), mu, of a token of what the choice is for; None: the pool's own.
+        mean: (dim,), mu, of a token of what the choice is for; None: of the sentences that hold a token.
         already_chosen: of sentences that were chosen before and count in the sum, not in the budget: (dim,), the sum of
-            their features, and their tokens.
+            their features, and their tokens. Their own lengths are 0 here, so that they are not chosen again.
         budget_unit: "sentences" or "tokens".
         seed: has no effect; it is there so that all baselines are called alike.
         on_pick: called after each pick with the picks and tokens so far.
@@ -48,7 +48,7 @@ def herding(
         InputError: an argument out of its range, shapes that differ, a feature that is not finite, or no sentence
             holds a token.
 
-    Cost: n dim a pick; 8 bytes a number in memory, twice that while sentences without tokens are left out.
+    Cost: n dim a pick; 8 bytes a number in memory, twice that where a sentence holds no token.
     Source: Chen, Welling and Smola (2010), "Super-samples from kernel herding"; Killamsetty et al. (2021),
         "GRAD-MATCH", arXiv:2103.00123, for the use with gradients. The division by T is this project's.
 
@@ -62,7 +62,7 @@ def herding(
     mu = found.sum(axis=0) / counts.sum() if mean is None else np.asarray(mean, dtype=np.float64)
     if mu.shape != found.shape[1:]:
         raise InputError(f"mean has shape {mu.shape}, the features have {found.shape[1]} dimensions")
-    total, tokens = _sum_and_tokens(already_chosen, mu)
+    total, tokens = _checked(already_chosen, mu)
     residual = total - tokens * mu
     alone = _astray(found, counts, mu)
     left = np.ones(len(counts), dtype=bool)
@@ -102,17 +102,23 @@ def mismatch(
     Returns:
         0 where they match; about 1 for a choice of sentences by chance.
     """
-    total, tokens = _sum_and_tokens(already_chosen, mean)
+    total, tokens = _checked(already_chosen, mean)
     total, tokens = total + features[chosen].sum(axis=0), tokens + lengths[chosen].sum()
     by_chance = _astray(features, lengths, mean).sum() / lengths.sum()
     return float(((total - tokens * mean) ** 2).sum() / tokens / by_chance)
 
 
-def _sum_and_tokens(already_chosen: tuple[Array, int] | None, mu: np.ndarray) -> tuple[np.ndarray, float]:
+def _checked(already_chosen: tuple[Array, int] | None, mu: np.ndarray) -> tuple[np.ndarray, float]:
+    """The sum of features and the tokens of what was chosen before, zeros where that is nothing."""
     if already_chosen is None:
         return np.zeros_like(mu), 0.0
-    total, tokens = already_chosen
-    return np.asarray(total, dtype=np.float64), float(tokens)
+    total, tokens = np.asarray(already_chosen[0], dtype=np.float64), already_chosen[1]
+    if total.shape != mu.shape or not np.isfinite(total).all() or tokens < 0:
+        raise InputError(
+            f"already_chosen must be {len(mu)} finite numbers and how many tokens they are of, not an array of shape "
+            f"{total.shape} and {tokens}"
+        )
+    return total, float(tokens)
 
 
 def _astray(features: np.ndarray, counts: np.ndarray, mu: np.ndarray) -> np.ndarray:

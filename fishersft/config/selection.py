@@ -104,7 +104,8 @@ class SelectionConfig(Section):
         15,
         "Most memory",
         "Embeddings that take more than this stay on disk while they are chosen from, and the choice keeps within it: "
-        "bytes, or a number with K, M, G or T behind it. gradient-matching takes 16K a sentence beside that.",
+        "bytes, or a number with K, M, G or T behind it. gradient-matching takes 16K a sentence beside "
+        "that, with extends or exclude 32K.",
         pattern=MEMORY_PATTERN,
     )
 

@@ -97,8 +97,8 @@ def _matching(problem: WordProblem, budget: int, theta: np.ndarray | None = None
 
 
 def _two_rounds(problem: WordProblem, budget: int) -> np.ndarray:
-    """Gradient matching by the gradients of what was fitted to a first choice of up to 200, which is then forgotten."""
-    first = _matching(problem, min(_FIRST_ROUND, budget))
+    """Gradient matching by the gradients of what was fitted to a first choice, which is then forgotten."""
+    first = _matching(problem, _FIRST_ROUND)
     return _matching(problem, budget, fit(problem.vectors, problem.counts(first)))
 
 

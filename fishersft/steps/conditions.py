@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import CorpusIndex, shard_examples, shard_rows
-from fishersft.steps.picks import load_picks, picked_blocks, picked_examples, picked_gradients
+from fishersft.steps.picks import load_picks, picked_blocks, picked_examples
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Earlier:
 
     Attributes:
         blocks: of their picks that are still in the corpus, held out now or not; None where there are none.
-        gradients: (picks, dim), float64; the gradient sketches of those picks, for the criterion that goes by them.
+        picks: by earlier selection, its key, the places in it of those picks.
         indices: (n,), int64; the places in the pool that are not to be chosen, in order: where their examples are
             now, and those that `selection.exclude` names.
         removed: how many of their picks are no longer in the corpus, and so do not count.
@@ -34,7 +34,7 @@ class Earlier:
     blocks: TokenBlocks | None
     indices: np.ndarray
     removed: int
-    gradients: np.ndarray | None = None
+    picks: dict[str, list[int]] = field(default_factory=dict)
 
 
 def conditions(store: Store, config: CurateConfig, index: CorpusIndex, embeddings: Sequence[str]) -> Earlier:
@@ -79,28 +79,21 @@ def earlier_selections(store: Store, config: CurateConfig, index: CorpusIndex, e
     _check_embedded_alike(store, keys, embeddings[0])
     pool = _digests(store, config, index.shards)
     present = {*pool, *_digests(store, config, [index.held_out])}
-    chosen, blocks, gradients = set[str](), list[torch.Tensor](), list[np.ndarray]()
+    chosen, blocks, still = set[str](), list[torch.Tensor](), dict[str, list[int]]()
     removed = 0
     for key in keys:
         picks = [example.digest for example in picked_examples(store, config.corpus, load_picks(store, key))]
-        still = [place for place, digest in enumerate(picks) if digest in present]
-        removed += len(picks) - len(still)
-        chosen.update(picks[place] for place in still)
+        still[key] = [place for place, digest in enumerate(picks) if digest in present]
+        removed += len(picks) - len(still[key])
+        chosen.update(picks[place] for place in still[key])
         of_picks = picked_blocks(store, key, config.selection.criterion)
-        blocks += [of_picks[place] for place in still]
-        if config.selection.criterion == "gradient-matching":
-            gradients.append(picked_gradients(store, key)[still])
+        blocks += [of_picks[place] for place in still[key]]
     indices = np.array([i for i, digest in enumerate(pool) if digest in chosen], dtype=np.int64)
     if len(indices) == len(pool):
         raise InputError(
             f"selection.extends: the selection {keys[0]} holds every example of the pool; add examples, or leave it out"
         )
-    return Earlier(
-        TokenBlocks.from_sequence(blocks) if blocks else None,
-        indices,
-        removed,
-        np.concatenate(gradients) if gradients and blocks else None,
-    )
+    return Earlier(TokenBlocks.from_sequence(blocks) if blocks else None, indices, removed, still)
 
 
 def extending_previous(config: CurateConfig, previous: RunRecord | None) -> CurateConfig:

@@ -11,12 +11,13 @@ from fishersft import baselines
 from fishersft.config import SelectionConfig
 from fishersft.data.store import Store
 from fishersft.errors import InputError
+from fishersft.models.gradients import SKETCH
 from fishersft.numerics import Blocks
 from fishersft.numerics.prior import absolute_regularization
 from fishersft.steps.choosing import gains_of
 from fishersft.steps.conditions import Earlier
 from fishersft.steps.outcome import OnProgress
-from fishersft.steps.picks import shard_gradients
+from fishersft.steps.picks import picked_gradients, shard_gradients
 
 
 def match_gradients(
@@ -39,8 +40,7 @@ def match_gradients(
         InputError: nothing may be chosen, or the budget is less than the shortest sentence.
     """
     gradients, lengths = _gradients(store, embeddings), blocks.lengths.numpy()
-    aim, aim_tokens = (_gradients(store, target), _tokens(store, target)) if target else (gradients, lengths)
-    mean = aim.sum(axis=0) / aim_tokens.sum()
+    mean = _target_mean(store, target) if target else gradients.sum(axis=0) / lengths.sum()
     allowed = lengths.copy()
     allowed[earlier.indices] = 0
     candidates = int(np.count_nonzero(allowed))
@@ -48,15 +48,19 @@ def match_gradients(
         raise InputError(
             "nothing may be chosen: selection.extends or exclude leave no sentence with a token; loosen it"
         )
+    shortest = int(allowed[allowed > 0].min())
+    if settings.budget_unit == "tokens" and shortest > settings.budget:
+        raise InputError(
+            f"selection.budget {settings.budget} tokens is less than the shortest sentence that may be chosen has "
+            f"({shortest}); raise it"
+        )
+    already = _already_chosen(store, earlier, mean)
 
     def report(picks: int, tokens: int) -> None:
         if on_progress is not None:
             spent = tokens if settings.budget_unit == "tokens" else picks
             on_progress(min(spent, settings.budget), settings.budget, f"{picks:,} picks")
 
-    already = None
-    if earlier.gradients is not None and earlier.blocks is not None:
-        already = earlier.gradients.sum(axis=0), int(earlier.blocks.lengths.sum())
     indices = baselines.herding(
         gradients,
         allowed,
@@ -84,9 +88,25 @@ def match_gradients(
 
 
 def _gradients(store: Store, embeddings: Sequence[str]) -> np.ndarray:
-    """(sentences, dim), float64."""
-    return np.concatenate([shard_gradients(store, key) for key in embeddings])
+    """(sentences, dim), float64; filled shard by shard, for they may take most of the memory."""
+    sentences = sum(len(store.get("embeddings", key).facts["lengths"]) for key in embeddings)
+    gradients, end = np.empty((sentences, SKETCH)), 0
+    for key in embeddings:
+        of_shard = shard_gradients(store, key)
+        gradients[end : end + len(of_shard)] = of_shard
+        end += len(of_shard)
+    return gradients
 
 
-def _tokens(store: Store, embeddings: Sequence[str]) -> np.ndarray:
-    return np.concatenate([store.get("embeddings", key).facts["lengths"] for key in embeddings])
+def _target_mean(store: Store, target: Sequence[str]) -> np.ndarray:
+    """The mean gradient of a token of the target: (dim,)."""
+    tokens = sum(sum(store.get("embeddings", key).facts["lengths"]) for key in target)
+    return sum(shard_gradients(store, key).sum(axis=0) for key in target) / tokens
+
+
+def _already_chosen(store: Store, earlier: Earlier, mean: np.ndarray) -> tuple[np.ndarray, int]:
+    """The sum of the gradients of what earlier selections chose, and its tokens."""
+    total = np.zeros_like(mean)
+    for selection, places in earlier.picks.items():
+        total += picked_gradients(store, selection)[places].sum(axis=0)
+    return total, 0 if earlier.blocks is None else int(earlier.blocks.lengths.sum())

@@ -84,8 +84,11 @@ def test_the_criterion_is_tested_alike_on_each_corpus(
     )
     words = [f"--{corpus}", "tasks.jsonl"] if corpus else []
     CliRunner().invoke(reproduce_app, ["criterion", *words], catch_exceptions=False)
-    (config,) = asked
+    CliRunner().invoke(reproduce_app, ["criterion"], catch_exceptions=False)
+    config, plain = asked
     name = f"criterion-{corpus}" if corpus else "criterion"
+    alike = ("methods", "budgets", "repeats", "finetune", "selection", "evaluation", "judged", "at_equal_sentences")
+    assert all(getattr(config, setting) == getattr(plain, setting) for setting in alike)
     assert (config.name, config.output) == (name, f"output/{name}")
     assert (config.corpus.example == "prompt-completion") == (corpus == "instructions")
     assert (config.corpus.path == "tasks.jsonl") == (corpus == "sherlock")

@@ -66,6 +66,21 @@ def test_picks_are_told_as_they_are_made() -> None:
     assert told == [(k + 1, int(lengths[chosen[: k + 1]].sum())) for k in range(5)]
 
 
+@pytest.mark.parametrize("wrong", [(np.zeros(3), 1), (np.full(8, np.nan), 1), (np.zeros(8), -1)])
+def test_what_was_chosen_before_must_fit(wrong: tuple[np.ndarray, int]) -> None:
+    features, lengths = pool(0)
+    with pytest.raises(InputError, match="already_chosen must be 8 finite numbers"):
+        herding(features, lengths, 5, already_chosen=wrong)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e101])
+def test_a_feature_that_is_not_finite_is_named(value: float) -> None:
+    features, lengths = pool(0)
+    features[7, 2] = value
+    with pytest.raises(InputError, match="of sentence 7 holds NaN, infinity"):
+        herding(features, lengths, 5)
+
+
 def test_a_mean_of_another_dimension_is_refused() -> None:
     features, lengths = pool(0)
     with pytest.raises(InputError, match=r"mean has shape \(3,\), the features have 8 dimensions"):

@@ -13,10 +13,10 @@ from fishersft.data.block_files import GRADIENTS_FILE, read_gradients
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.steps.choosing import proof_sentence, settings_in_words
-from fishersft.steps.corpus import read_corpus
+from fishersft.steps.corpus import read_corpus, shard_rows
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.outcome import Outcome
-from fishersft.steps.picks import load_picks, picked_examples
+from fishersft.steps.picks import load_picks, picked_examples, picked_rows
 from fishersft.steps.publishing import publish_dataset
 from fishersft.steps.selection import select_informative
 
@@ -94,6 +94,36 @@ def test_an_extension_goes_on_as_if_all_were_chosen_at_once(config: CurateConfig
     first, beginning, _ = texts(budget=5)
     _, rest, strays_together = texts(budget=7, extends=first)
     assert [*beginning, *rest] == whole and strays_together == pytest.approx(strays)
+
+
+@pytest.mark.parametrize("left", [2, 0])
+def test_picks_that_were_removed_from_the_corpus_no_longer_count_in_an_extension(
+    config: CurateConfig, left: int
+) -> None:
+    store = Store(config.store)
+    _, first, _ = chosen(config)
+    gone = {str(row["text"]) for row in picked_rows(store, load_picks(store, first.key))[left:]}
+    corpus_file = Path(str(config.corpus.path))
+    corpus_file.write_text("".join(f"{line}\n" for line in corpus_file.read_text().splitlines() if line not in gone))
+    extending = config.model_copy(update={"selection": config.selection.model_copy(update={"extends": first.key})})
+    corpus, second, keys = chosen(extending)
+
+    gradients = np.concatenate([read_gradients(store.fetch("embeddings", key) / GRADIENTS_FILE) for key in keys])
+    lengths = np.concatenate([store.get("embeddings", key).facts["lengths"] for key in keys])
+    pool = [row["text"] for key in corpus.facts["shard_keys"] for row in shard_rows(store, key)]
+    kept = [pool.index(row["text"]) for row in picked_rows(store, load_picks(store, first.key))[:left]]
+    others = lengths.copy()
+    others[kept] = 0
+    mean = gradients.astype(float).sum(axis=0) / lengths.sum()
+    before = gradients[kept].astype(float).sum(axis=0), int(lengths[kept].sum())
+    places = baselines.herding(gradients, others, 60, mean=mean, already_chosen=before, budget_unit="tokens")
+    assert [row["text"] for row in picked_rows(store, load_picks(store, second.key))] == [pool[i] for i in places]
+
+
+def test_a_token_budget_under_the_shortest_sentence_is_refused(config: CurateConfig) -> None:
+    small = config.model_copy(update={"selection": config.selection.model_copy(update={"budget": 1})})
+    with pytest.raises(InputError, match="budget 1 tokens is less than the shortest sentence that may be chosen has"):
+        chosen(small)
 
 
 def test_embeddings_for_another_criterion_have_no_gradients(config: CurateConfig) -> None:
