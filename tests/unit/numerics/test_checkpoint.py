@@ -16,10 +16,11 @@ from fishersft.numerics import select, selection, v_optimal
 from fishersft.numerics.greedy import Progress
 
 CHILD = """
-import sys, time
+import signal, sys, time
 import numpy as np
 from fishersft.numerics import checkpoint, select
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
 checkpoint._SECONDS_BETWEEN = 0.0
 blocks = np.random.default_rng(0).normal(size=(3000, 1, 48)) * np.linspace(0.1, 2, 3000)[:, None, None]
 
