@@ -166,7 +166,7 @@ def robustness(
     ] = Path("corpora"),
     overrides: Overrides = None,
 ) -> None:
-    """Choosing in a pool of which half is noise, near copies or code; some 40 minutes on two cores."""
+    """Choosing in a pool of which half is noise, near copies or code; under 20 minutes on two cores."""
     from fishersft.steps.mixed_pools import write_corpora
 
     settings = _preset("robustness", overrides, CompareConfig)
