@@ -93,8 +93,7 @@ class Budgeted:
 
     def _finite(self, values: np.ndarray, name: str) -> np.ndarray:
         rows = values.reshape(len(values), -1)
-        good = (rows.max(axis=1) <= _LARGEST) & (rows.min(axis=1) >= -_LARGEST)  # NaN compares as False
-        bad = ~good
+        bad = ~((rows.max(axis=1) <= _LARGEST) & (rows.min(axis=1) >= -_LARGEST))  # NaN compares as False
         if bad.any():
             sentence = int(self.candidates[np.flatnonzero(bad)[0]])
             raise InputError(

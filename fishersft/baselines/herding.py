@@ -62,8 +62,8 @@ def herding(
     mu = found.sum(axis=0) / counts.sum() if mean is None else np.asarray(mean, dtype=np.float64)
     if mu.shape != found.shape[1:]:
         raise InputError(f"mean has shape {mu.shape}, the features have {found.shape[1]} dimensions")
-    total, tokens = _checked(already_chosen, mu)
-    residual = total - tokens * mu
+    total, before = _checked(already_chosen, mu)
+    residual, tokens = total - before * mu, before
     alone = _astray(found, counts, mu)
     left = np.ones(len(counts), dtype=bool)
     picks = list[int]()
@@ -75,7 +75,7 @@ def herding(
         left[best] = False
         residual += found[best] - counts[best] * mu
         tokens += counts[best]
-        spent = int(counts[picks].sum())
+        spent = int(tokens - before)
         if on_pick is not None:
             on_pick(len(picks), spent)
         if budget_unit == "tokens" and spent >= budget:
