@@ -63,6 +63,7 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
         f"-master.port={master}",
         f"-volume.port={volume}",
         "-volume.max=100000",
+        "-volume.minFreeSpace=64MiB",  # by default a large, nearly full disk has every file refused
         "-master.volumeSizeLimitMB=256",
     ]
     command += [f"-filer.port={filer}", "-s3", f"-s3.port={s3}", "-s3.port.iceberg=0", "-s3.port.lance=0"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from fishersft.config import CurateConfig
+from fishersft.config import CurateConfig, SelectionConfig
 from fishersft.data.examples import ID_DIGITS
 from fishersft.data.manifest import Manifest
 from fishersft.data.runs import Run, RunRecord
@@ -35,6 +35,30 @@ class Earlier:
     indices: np.ndarray
     removed: int
     picks: dict[str, list[int]] = field(default_factory=dict)
+
+
+def allowed_lengths(lengths: np.ndarray, earlier: Earlier) -> np.ndarray:
+    """(sentences,), int64: the tokens of each sentence of the pool, 0 where it is not to be chosen."""
+    allowed = lengths.copy()
+    allowed[earlier.indices] = 0
+    return allowed
+
+
+def why_nothing_fits(settings: SelectionConfig, allowed: np.ndarray) -> str | None:
+    """Why not one sentence can be chosen, and what to do; None where one can.
+
+    Args:
+        allowed: of `allowed_lengths`.
+    """
+    if not allowed.any():
+        return "nothing may be chosen: selection.extends or exclude leave no sentence with a token; loosen them"
+    shortest = int(allowed[allowed > 0].min())
+    if settings.budget_unit == "tokens" and shortest > settings.budget:
+        return (
+            f"selection.budget {settings.budget} tokens is less than the shortest sentence that may be chosen has "
+            f"({shortest}); raise it"
+        )
+    return None
 
 
 def conditions(store: Store, config: CurateConfig, index: CorpusIndex, embeddings: Sequence[str]) -> Earlier:

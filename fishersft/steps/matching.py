@@ -15,7 +15,7 @@ from fishersft.models.gradients import SKETCH
 from fishersft.numerics import Blocks
 from fishersft.numerics.prior import absolute_regularization
 from fishersft.steps.choosing import gains_of
-from fishersft.steps.conditions import Earlier
+from fishersft.steps.conditions import Earlier, allowed_lengths, why_nothing_fits
 from fishersft.steps.outcome import OnProgress
 from fishersft.steps.picks import picked_gradients, shard_gradients
 
@@ -41,19 +41,10 @@ def match_gradients(
     """
     gradients, lengths = _gradients(store, embeddings), blocks.lengths.numpy()
     mean = _target_mean(store, target) if target else gradients.sum(axis=0) / lengths.sum()
-    allowed = lengths.copy()
-    allowed[earlier.indices] = 0
+    allowed = allowed_lengths(lengths, earlier)
+    if reason := why_nothing_fits(settings, allowed):
+        raise InputError(reason)
     candidates = int(np.count_nonzero(allowed))
-    if not candidates:
-        raise InputError(
-            "nothing may be chosen: selection.extends or exclude leave no sentence with a token; loosen it"
-        )
-    shortest = int(allowed[allowed > 0].min())
-    if settings.budget_unit == "tokens" and shortest > settings.budget:
-        raise InputError(
-            f"selection.budget {settings.budget} tokens is less than the shortest sentence that may be chosen has "
-            f"({shortest}); raise it"
-        )
     already = _already_chosen(store, earlier, mean)
 
     def report(picks: int, tokens: int) -> None:

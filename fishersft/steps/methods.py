@@ -57,9 +57,9 @@ def select_by(
         asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
     """
     if method.method in CRITERIA:
-        aims = method.method == "v-optimal" or (method.method == "gradient-matching" and config.target is not None)
-        aim = target if aims else ()
-        return select_informative(store, config.choosing(method, budget), corpus, embeddings, aim, on_progress)
+        settings = config.choosing(method, budget)
+        aims = method.method == "v-optimal" or settings.selection.target is not None  # v-optimal at the pool without
+        return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
     scores = _scores(store, method, embeddings, asked)

@@ -21,7 +21,7 @@ from fishersft.numerics import Blocks, Selection, TokenBlocks
 from fishersft.numerics.prior import absolute_regularization
 from fishersft.numerics.spectra import first_gains
 from fishersft.steps.choosing import choose, gains_of, projection_facts, selection_facts, stored_pool, variance_facts
-from fishersft.steps.conditions import Earlier, conditions, quota_groups
+from fishersft.steps.conditions import Earlier, allowed_lengths, conditions, quota_groups, why_nothing_fits
 from fishersft.steps.corpus import load_index
 from fishersft.steps.matching import match_gradients
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
@@ -134,14 +134,9 @@ def _excluded(settings: SelectionConfig) -> dict[str, Any]:
 def _why_empty(settings: SelectionConfig, selection: Selection, blocks: Blocks, earlier: Earlier) -> str:
     if selection.stopped:
         return f"selection.stop_below {settings.stop_below:g}: no sentence of the pool adds as much; lower it"
-    lengths = np.delete(blocks.lengths.numpy(), earlier.indices)
-    shortest = int(lengths[lengths > 0].min(initial=np.iinfo(np.int64).max))
-    if settings.budget_unit == "tokens" and shortest > settings.budget:
-        return (
-            f"selection.budget {settings.budget} tokens is less than the shortest sentence of the pool has "
-            f"({shortest}); raise it"
-        )
-    return "nothing may be chosen: selection.quotas, extends or exclude leave no sentence with a token; loosen them"
+    return why_nothing_fits(settings, allowed_lengths(blocks.lengths.numpy(), earlier)) or (
+        "nothing may be chosen: selection.quotas leave no sentence with a token; loosen them"
+    )
 
 
 def _pool(store: Store, embeddings: Sequence[str], settings: SelectionConfig) -> Blocks:
