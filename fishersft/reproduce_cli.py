@@ -160,13 +160,16 @@ def weak_to_strong(
 
 @reproduce_app.command()
 def robustness(
-    pool: Annotated[MixedPool, typer.Option(help="What half of the pool is.")] = "noise",
+    pool: Annotated[MixedPool, typer.Option(help="What half of the pool is; clean: the other half alone.")] = "noise",
     corpora: Annotated[
         Path, typer.Option(help="A folder for the texts of the pool, the target and the outcome.")
     ] = Path("corpora"),
     overrides: Overrides = None,
 ) -> None:
-    """Choosing in a pool of which half is noise, near copies or code; under 20 minutes on two cores."""
+    """Choosing in a pool of which half is noise, near copies or code; under 20 minutes on two cores.
+
+    The clean pool is the control: a uniform choice of it is what a perfect filter would leave.
+    """
     from fishersft.steps.mixed_pools import write_corpora
 
     settings = _preset("robustness", overrides, CompareConfig)

@@ -12,7 +12,7 @@ TEXTS = [f"verse {n} of my {word} heart" for n, word in enumerate(["own", "poor"
 CODE = [f"x_{n} = {n}" for n in range(60)]
 
 
-@pytest.mark.parametrize("kind", get_args(MixedPool))
+@pytest.mark.parametrize("kind", sorted({*get_args(MixedPool)} - {"clean"}))
 def test_half_of_a_pool_is_the_text_and_the_seed_says_what_the_other_half_is(kind: MixedPool) -> None:
     pool = mixed_pool(kind, TEXTS, CODE, seed=1)
     assert len(pool) == 2 * len(TEXTS)
@@ -37,3 +37,9 @@ def test_copies_are_of_a_tenth_of_the_texts_and_lack_a_word() -> None:
 def test_off_domain_text_comes_from_elsewhere() -> None:
     pool = mixed_pool("off-domain", TEXTS, CODE, seed=0)
     assert len(set(pool) & set(CODE)) == len(TEXTS)
+
+
+def test_a_clean_pool_is_the_texts_in_any_order() -> None:
+    pool = mixed_pool("clean", TEXTS, CODE, seed=0)
+    assert sorted(pool) == sorted(TEXTS)
+    assert pool != TEXTS
