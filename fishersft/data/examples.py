@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from fishersft.config import CorpusConfig
@@ -19,8 +19,9 @@ class _Canonical:
     """Examples are the same where their canonical JSON is, whatever else their rows hold."""
 
     def canonical(self) -> str:
-        """The content as JSON with sorted keys and no spaces."""
-        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        """The content as JSON with sorted keys and no spaces; what has its default is left out."""
+        content = {of.name: getattr(self, of.name) for of in fields(self) if getattr(self, of.name) != of.default}
+        return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
     @property
     def digest(self) -> str:
@@ -49,18 +50,24 @@ class PromptCompletion(_Canonical):
 
 
 @dataclass(frozen=True)
-class Message:
-    """A turn of a conversation."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True)
 class Conversation(_Canonical):
-    """The loss counts the tokens of the messages whose role is `assistant`."""
+    """Messages, as a chat template takes them.
 
-    messages: tuple[Message, ...]
+    Attributes:
+        messages: each an object with `role`, mostly `content`, and whatever else the template may read: `tool_calls`,
+            `tool_call_id`, `name`, `reasoning_content`. Only JSON's own types.
+        tools: JSON schemas of the functions that the assistant may call.
+        template_kwargs: further variables of the chat template, such as `enable_thinking`.
+        prompt_turns: the loss counts everything after so many messages, as TRL does for prompt and completion; None: the
+            assistant's turns, as TRL does with `assistant_only_loss`.
+        uncounted: the places of messages that the loss leaves out all the same.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    tools: list[dict[str, Any]] | None = None
+    template_kwargs: dict[str, Any] | None = None
+    prompt_turns: int | None = None
+    uncounted: tuple[int, ...] = ()
 
 
 Example = TextExample | PromptCompletion | Conversation
@@ -69,7 +76,7 @@ Example = TextExample | PromptCompletion | Conversation
 def as_text(example: Example) -> str:
     """An example as one text, for people and for questions about it."""
     if isinstance(example, Conversation):
-        return "\n".join(f"{message.role}: {message.content}" for message in example.messages)
+        return "\n".join(f"{message['role']}: {message.get('content', '')}" for message in example.messages)
     if isinstance(example, PromptCompletion):
         return f"{example.prompt}\n→ {example.completion}"
     return example.text
@@ -116,7 +123,7 @@ def _prompt_completion(row: Row, config: CorpusConfig) -> PromptCompletion | Con
 def _conversational(row: Row, prompt: list[Any], completion: list[Any], config: CorpusConfig) -> Conversation | None:
     """TRL's conversational form: the same loss as a conversation's, unless the prompt has assistant turns."""
     turns = [_message(row, value, f"{config.prompt_field}[{i}]") for i, value in enumerate(prompt)]
-    if any(turn.role == "assistant" for turn in turns):
+    if any(turn["role"] == "assistant" for turn in turns):
         raise InputError(
             f"{row.place}: the prompt has an assistant's message, which the loss must not count; only "
             "plain strings can say so; render prompt and completion to text, or join them and set "
@@ -131,17 +138,17 @@ def _conversation(row: Row, value: Any, name: str) -> Conversation | None:
     if not isinstance(value, list):
         _wrong_type(row, value, name, "a list of {role, content} messages")
     messages = tuple(_message(row, item, f"{name}[{i}]") for i, item in enumerate(value))
-    assistant = [message for message in messages if message.role == "assistant"]
+    assistant = [message for message in messages if message["role"] == "assistant"]
     if messages and not assistant:
-        roles = ", ".join(sorted({message.role for message in messages}))
+        roles = ", ".join(sorted({message["role"] for message in messages}))
         raise InputError(
             f"{row.place}: field {name!r} has no message with the role assistant, which the loss counts; "
             f"its roles are: {roles}"
         )
-    return Conversation(messages) if any(message.content.strip() for message in assistant) else None
+    return Conversation(messages) if any(message["content"].strip() for message in assistant) else None
 
 
-def _message(row: Row, value: Any, name: str) -> Message:
+def _message(row: Row, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         _wrong_type(row, value, name, "an object with role and content")
     for key in ("role", "content"):
@@ -155,7 +162,10 @@ def _message(row: Row, value: Any, name: str) -> Message:
             f"{row.place}: {name} has tool_calls, which are not supported: only role and content are trained "
             "on; write them into the content or leave the row out"
         )
-    return Message(_string(row, value["role"], f"{name}.role"), _string(row, value["content"], f"{name}.content"))
+    return {
+        "role": _string(row, value["role"], f"{name}.role"),
+        "content": _string(row, value["content"], f"{name}.content"),
+    }
 
 
 def _field(row: Row, name: str, setting: str) -> Any:

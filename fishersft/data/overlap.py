@@ -98,14 +98,14 @@ def words_of(text: str) -> list[str]:
 def _counted(example: Example) -> Iterator[str]:
     """The texts that the loss counts."""
     if isinstance(example, Conversation):
-        yield from (message.content for message in example.messages if message.role == "assistant")
+        yield from (message.get("content") or "" for message in example.messages if message["role"] == "assistant")
     else:
         yield example.completion if isinstance(example, PromptCompletion) else example.text
 
 
 def _all_texts(example: Example) -> Iterator[str]:
     if isinstance(example, Conversation):
-        yield from (message.content for message in example.messages)
+        yield from (message.get("content") or "" for message in example.messages)
     elif isinstance(example, PromptCompletion):
         yield from (example.prompt, example.completion)
     else:

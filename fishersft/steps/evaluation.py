@@ -193,7 +193,7 @@ def _prepared_judge(store: Store, config: CurateConfig, judge: int, api_key: Sec
 def _plain_text(example: Example) -> str:
     """An example as the text that a judge sees: of a prompt and its completion both, of a conversation all turns."""
     if isinstance(example, Conversation):
-        return "\n".join(message.content for message in example.messages)
+        return "\n".join(message.get("content") or "" for message in example.messages)
     return example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
 
 
