@@ -74,7 +74,7 @@ def embed_on_workers(config: CurateConfig, workers: Workers, shards: list[str], 
 
 def _submit(runs: list[SubRun], workers: Workers, config: CurateConfig, shards: list[ShardToEmbed], what: str) -> None:
     """Adds to `runs` a sub-run for each batch of the shards."""
-    batches = guided_batches([shard.characters for shard in shards], workers.at_once)
+    batches = guided_batches([shard.tokens for shard in shards], workers.at_once)
     get_run_logger().info("%s: %s shards in %s sub-runs", what, len(shards), len(batches))
     settings = config.model_dump(mode="json")
     for number, batch in enumerate(batches, start=1):

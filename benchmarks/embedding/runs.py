@@ -165,7 +165,7 @@ def _stopwatches() -> Iterator[Counter[str]]:
     seconds = Counter[str]()
     watched = (
         (forward, "last_hidden_states", "the model's forward passes"),
-        (tokenising.SentenceTokeniser, "__call__", "tokenising"),
+        (tokenising.Tokeniser, "__call__", "tokenising"),
         (block_files.BlockWriter, "write", "writing blocks"),
         (store, "_entries", "hashing files"),
         (store.Store, "_put_files", "publishing files"),

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from fishersft.errors import InputError
+from fishersft.models.chat import chat_template_text
 
 transformers_logging.disable_progress_bar()
 
@@ -30,11 +31,18 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    folder: Path, trust_remote_code: bool = False, chat_template: str | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer in a model folder, padding with its end-of-text token where it has no padding token.
 
+    Args:
+        folder: what `save_pretrained` wrote.
+        trust_remote_code: run code that the folder carries; only when the user asked for it.
+        chat_template: in the place of its own, see `chat_template_text`.
+
     Raises:
-        InputError: there is none, or it has no end-of-text token.
+        InputError: there is none, or it has no end-of-text token; or there is no such chat template.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -46,6 +54,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
         raise InputError(f"the tokenizer in {folder.name} has no end-of-text token; set eos_token in its config")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template_text(chat_template)
     return tokenizer
 
 

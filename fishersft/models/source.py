@@ -11,6 +11,17 @@ from fishersft.data.keys import digest_of, file_digest
 from fishersft.data.locations import package_file
 from fishersft.errors import InputError
 
+# config.json is none of them: it differs between models that share a tokenizer.
+_TOKENIZER_FILES = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.jinja",
+    "*.model",
+    "tokenization*.py",
+)
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 
 
@@ -68,6 +79,12 @@ def _folder(path: Path, name: str) -> ModelSource:
         )
     files = {file for pattern in _MODEL_FILES for file in path.glob(pattern)}
     return ModelSource(path, digest_of(sorted((file.name, _remembered_digest(file)) for file in files)))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """A sha256 of a folder's tokenizer files: models that were trained from each other mostly share it."""
+    files = sorted({file for pattern in _TOKENIZER_FILES for file in folder.glob(pattern)})
+    return digest_of([(file.name, _remembered_digest(file)) for file in files])
 
 
 def _remembered_digest(path: Path) -> str:

@@ -1,22 +1,23 @@
-"""From examples to token ids and the loss positions among them, the same for embedding, training and evaluating."""
+"""From examples to token ids and the loss positions among them: the ones that TRL's `SFTTrainer` would train on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from fishersft.data.examples import Conversation, Example, Message, PromptCompletion
+from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample
 from fishersft.errors import InputError
+from fishersft.models.chat import ChatTemplate, Span
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """A sentence as the model sees it.
+    """An example as the model sees it.
 
     Attributes:
         input_ids: token ids, at most `max_tokens`.
@@ -44,15 +45,38 @@ class Tokenised:
         return [token if counted else -100 for token, counted in zip(self.input_ids, self.loss_mask, strict=True)]
 
 
-class SentenceTokeniser:
-    """Tokenises examples for one model.
+@dataclass(frozen=True)
+class _Rendered:
+    """An example as text, and what of it the loss counts.
 
-    Completions end with the end-of-text token, from which a model learns to stop. Plain text does not get one: its
-    loss positions are its own tokens, or long texts, which are cut more often, would teach less of its end.
+    Attributes:
+        text: all of it.
+        chat: whether a chat template wrote it, special tokens included.
+        counted: the loss counts the tokens in these spans; None: all.
+        prompt: text whose tokens the loss does not count, as far as both begin alike.
+        left_out: spans that it does not count either.
+    """
+
+    text: str
+    chat: bool = False
+    counted: list[Span] | None = None
+    prompt: str | None = None
+    left_out: list[Span] = field(default_factory=list)
+
+
+class Tokeniser:
+    """Tokenises examples for one model, as `SFTTrainer` prepares its dataset (trl/trainer/sft_trainer.py).
+
+    - Text and completions end with the end-of-text token, unless they do already. The completion begins where the
+      tokens of the prompt alone and of both differ.
+    - Of a conversation the loss counts the assistant's turns (`assistant_only_loss=True`), or all that follows the
+      prompt where its row has prompt and completion.
+    - Unlike `SFTTrainer` it never doubles a special token that the text has already, leaves out turns that the row says
+      not to train on, and renders dates as of a fixed day.
 
     Args:
         tokenizer: the model's tokenizer.
-        max_tokens: longer sentences are cut to this many tokens.
+        max_tokens: longer examples are cut to this many tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int):
@@ -63,86 +87,166 @@ class SentenceTokeniser:
         """Tokenises one example.
 
         Raises:
-            InputError: a conversation with a tokenizer that has no chat template, or a template that rewrites
-                earlier turns.
+            InputError: a conversation with a tokenizer that has no chat template, or one that refuses it.
         """
-        if isinstance(example, Conversation):
-            ids, mask = self._conversation(example.messages)
-        elif isinstance(example, PromptCompletion):
-            ids, mask = self._prompt_completion(example.prompt, example.completion)
-        else:
-            ids = self.tokenizer(example.text)["input_ids"]
-            mask = [True] * len(ids)
-        cut = slice(0, self.max_tokens)
-        mask = [False, *mask[1:]]  # nothing predicts the first token
-        return Tokenised(ids[cut], mask[cut], truncated=len(ids) > self.max_tokens)
+        (tokenised,) = self.many([example])
+        if isinstance(tokenised, InputError):
+            raise tokenised
+        return tokenised
+
+    def many(self, examples: Sequence[Example]) -> list[Tokenised | InputError]:
+        """Tokenises examples, faster than one at a time; an error in the place of one that cannot be."""
+        rendered = [self._rendered_or_error(example) for example in examples]
+        tokenised = iter(self._tokenised([item for item in rendered if isinstance(item, _Rendered)]))
+        return [item if isinstance(item, InputError) else next(tokenised) for item in rendered]
+
+    @property
+    def chat(self) -> ChatTemplate:
+        """The chat template.
+
+        Raises:
+            InputError: the tokenizer has none that renders a conversation.
+        """
+        if isinstance(self._chat, InputError):
+            raise self._chat
+        return self._chat
+
+    @property
+    def prints_date(self) -> bool:
+        """Whether the chat template prints the date."""
+        return isinstance(self._chat, ChatTemplate) and self._chat.prints_date
+
+    @cached_property
+    def _chat(self) -> ChatTemplate | InputError:
+        try:
+            return ChatTemplate(self.tokenizer)
+        except InputError as error:
+            return error
 
     def prompt_ids(self, example: Example, text_prompt_tokens: int, most: int) -> list[int] | None:
-        """The tokens before what a model is asked to write; None where the sentence is too short for that.
+        """The tokens before what a model is asked to write; None where the example is too short for that.
 
-        For text: its first `text_prompt_tokens` tokens, of sentences that have more. For a prompt and completion:
-        the prompt. For a conversation: all before the last assistant turn. At most the last `most` tokens of it.
+        For text: its first `text_prompt_tokens` tokens, of texts that have more. For a prompt and completion: the
+        prompt. For a conversation: all before the last assistant turn. At most the last `most` tokens of it.
         """
         if isinstance(example, Conversation):
-            last = max(i for i, message in enumerate(example.messages) if message.role == "assistant")
-            return self._template(example.messages[:last], add_generation_prompt=True)[-most:] or None
-        if isinstance(example, PromptCompletion):
-            return self.tokenizer(example.prompt)["input_ids"][-most:] or None
-        ids = self.tokenizer(example.text)["input_ids"]
-        return ids[:text_prompt_tokens][-most:] if len(ids) > text_prompt_tokens else None
+            last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
+            ids = self._ids([self._prompt_of(example, last)], chat=True)["input_ids"][0] if last else []
+        elif isinstance(example, PromptCompletion):
+            ids = self._begun_once(self._ids([example.prompt], chat=False)["input_ids"][0])
+        else:
+            ids = self._begun_once(self._ids([example.text], chat=False)["input_ids"][0])
+            ids = ids[:text_prompt_tokens] if len(ids) > text_prompt_tokens else []
+        return ids[-most:] or None
 
-    def _prompt_completion(self, prompt: str, completion: str) -> tuple[list[int], list[bool]]:
-        encoded = self.tokenizer(prompt + completion, return_offsets_mapping=True)
-        # A token belongs to the completion if it reaches beyond the prompt's last character.
-        mask = [end > len(prompt) for _, end in encoded["offset_mapping"]]
-        return [*encoded["input_ids"], self.tokenizer.eos_token_id], [*mask, True]
+    def _rendered_or_error(self, example: Example) -> _Rendered | InputError:
+        try:
+            return self._conversation(example) if isinstance(example, Conversation) else self._text(example)
+        except InputError as error:
+            return error
 
-    def _conversation(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-        ids = self._template(messages)
-        mask = [False] * len(ids)
-        for turn, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            before = self._before(messages, turn)
-            through = self._template(messages[: turn + 1])
-            if ids[: len(before)] != before or ids[: len(through)] != through:
-                raise InputError(
-                    "the tokenizer's chat template rewrites earlier turns, so the assistant's tokens cannot be told "
-                    f"apart in the conversation that begins {_beginning(messages)}; use a template that only appends"
-                )
-            mask[len(before) : len(through)] = [True] * (len(through) - len(before))
-        return ids, mask
+    def _text(self, example: TextExample | PromptCompletion) -> _Rendered:
+        prompt = example.prompt if isinstance(example, PromptCompletion) else None
+        text = example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
+        end = self.tokenizer.eos_token
+        return _Rendered(text if text.endswith(end) else text + end, prompt=prompt)
 
-    def _before(self, messages: Sequence[Message], turn: int) -> list[int]:
-        """The tokens before an assistant's content."""
-        if turn:
-            return self._template(messages[:turn], add_generation_prompt=True)
-        # Nothing precedes the turn but what the template writes by itself: all that does not depend on the content.
-        one, other = (self._template([Message("assistant", content)]) for content in ("a", "b"))
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
-        return [token for token, _ in same]
+    def _conversation(self, example: Conversation) -> _Rendered:
+        of_chat = example.messages, example.tools, example.template_kwargs
+        if example.prompt_turns is None:
+            text, spans = self.chat.render_for_training(*of_chat)
+            left_out = self._spans_of(example, spans, example.uncounted)
+            return _Rendered(text, chat=True, counted=[span for span in spans if span not in left_out])
+        text = self.chat.render(*of_chat)
+        spans = self.chat.assistant_spans(*of_chat, text) if example.uncounted else []
+        left_out = self._spans_of(example, spans, example.uncounted)
+        prompt = self._prompt_of(example, example.prompt_turns) if example.prompt_turns else ""
+        return _Rendered(text, chat=True, prompt=prompt, left_out=left_out)
 
-    def _template(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[int]:
-        if not self.tokenizer.chat_template:
-            raise InputError(
-                "the examples are conversations, but the model's tokenizer has no chat template; use a chat model, "
-                "or examples of kind prompt-completion"
-            )
+    def _spans_of(self, example: Conversation, spans: list[Span], messages: Sequence[int]) -> list[Span]:
+        """The spans of some of the assistant's messages."""
         if not messages:
             return []
-        try:
-            return self.tokenizer.apply_chat_template(
-                [asdict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tokenize=True,
-                return_dict=False,
-            )
-        except TemplateError as error:
+        turns = [place for place, message in enumerate(example.messages) if message["role"] == "assistant"]
+        if len(spans) != len(turns):
             raise InputError(
-                f"the tokenizer's chat template refuses the conversation that begins {_beginning(messages)}: {error}; "
-                "leave it out or bring its roles into the order that the template wants"
-            ) from error
+                f"the chat template marks {len(spans)} parts for {len(turns)} assistant messages, so which part to leave "
+                'out for "weight": 0 or "train": false cannot be told; set corpus.chat_template to another template'
+            )
+        return [span for turn, span in zip(turns, spans, strict=True) if turn in messages]
+
+    def _prompt_of(self, example: Conversation, turns: int) -> str:
+        """The first messages, ending with what makes the assistant speak."""
+        return self.chat.render(example.messages[:turns], example.tools, example.template_kwargs, True)
+
+    def _tokenised(self, rendered: Sequence[_Rendered]) -> list[Tokenised]:
+        result: dict[int, Tokenised] = {}
+        for chat in (True, False):
+            places = [place for place, item in enumerate(rendered) if item.chat == chat]
+            items = [rendered[place] for place in places]
+            encoded = self._ids([item.text for item in items], chat)
+            prompted = [item for item in items if item.prompt is not None]
+            prompts = iter(self._ids([item.prompt for item in prompted if item.prompt is not None], chat)["input_ids"])
+            for number, (place, item) in enumerate(zip(places, items, strict=True)):
+                ids = encoded["input_ids"][number]
+                mask = _mask(encoded, number, item, next(prompts) if item.prompt is not None else None)
+                result[place] = self._cut(ids, mask, chat)
+        return [result[place] for place in range(len(rendered))]
+
+    def _cut(self, ids: list[int], mask: list[bool], chat: bool) -> Tokenised:
+        if not chat:
+            doubled = len(ids) - len(self._begun_once(ids))
+            ids, mask = ids[doubled:], mask[doubled:]
+            extra = self._doubled_ends(ids)
+            ids, mask = ids[: len(ids) - extra], mask[: len(mask) - extra]
+        mask = [False, *mask[1:]] if mask else []  # nothing predicts the first token
+        return Tokenised(ids[: self.max_tokens], mask[: self.max_tokens], truncated=len(ids) > self.max_tokens)
+
+    def _ids(self, texts: list[str], chat: bool) -> BatchEncoding:
+        """Token ids of texts, with the special tokens that the tokenizer adds unless a chat template wrote them."""
+        if not texts:
+            return BatchEncoding({"input_ids": []})
+        return self.tokenizer(texts, add_special_tokens=not chat, return_attention_mask=False)
+
+    def _begun_once(self, ids: list[int]) -> list[int]:
+        """Without a second beginning-of-text token, where the text has one and the tokenizer adds another."""
+        begin = self.tokenizer.bos_token_id
+        return ids[1:] if self._adds_begin and ids[:2] == [begin, begin] else ids
+
+    def _doubled_ends(self, ids: list[int]) -> int:
+        """How many end-of-text tokens at the end are one too many, where the tokenizer adds them itself."""
+        end = self.tokenizer.eos_token_id
+        return 1 if self._adds_end and ids[-2:] == [end, end] else 0
+
+    @cached_property
+    def _adds_begin(self) -> bool:
+        return self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+
+    @cached_property
+    def _adds_end(self) -> bool:
+        return self.tokenizer("a")["input_ids"][-1:] == [self.tokenizer.eos_token_id]
 
 
-def _beginning(messages: Sequence[Message]) -> str:
-    return f"{messages[0].role}: {messages[0].content[:60]!r}"
+def _mask(encoded: BatchEncoding, number: int, item: _Rendered, prompt: list[int] | None) -> list[bool]:
+    """Which tokens the loss counts."""
+    ids = encoded["input_ids"][number]
+    mask = [item.counted is None] * len(ids)
+    for span in item.counted or ():
+        _set(mask, encoded, number, span, True)
+    if prompt is not None:
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
+        mask[:same] = [False] * same
+    for span in item.left_out:
+        _set(mask, encoded, number, span, False)
+    return mask
+
+
+def _set(mask: list[bool], encoded: BatchEncoding, number: int, span: Span, value: bool) -> None:
+    """Sets the tokens from the one that has the span's first character to the one that has its last."""
+    characters = range(*span)
+    tokens = (encoded.char_to_token(number, character) for character in characters)
+    first = next((token for token in tokens if token is not None), None)
+    backwards = (encoded.char_to_token(number, character) for character in reversed(characters))
+    last = next((token for token in backwards if token is not None), None)
+    if first is not None and last is not None:
+        mask[first : last + 1] = [value] * (last + 1 - first)

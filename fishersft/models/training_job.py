@@ -33,6 +33,7 @@ class TrainingJob:
     Attributes:
         model: the base model's folder, tokenizer included.
         trust_remote_code: run code that it carries; only when the user asked for it.
+        chat_template: that its tokenizer gets in the place of its own, see `load_tokenizer`.
         sentences: the training set, in the tokens of this model.
         held_out: what early stopping looks at.
         config, folder, checkpoints, steps_per_epoch, mixed_precision, seed: as `finetune` has them.
@@ -40,6 +41,7 @@ class TrainingJob:
 
     model: Path
     trust_remote_code: bool
+    chat_template: str | None
     sentences: list[Tokenised]
     held_out: list[Tokenised]
     config: FinetuneConfig
@@ -53,7 +55,7 @@ class TrainingJob:
         """Trains in this process, on that device; None: on a model that is laid over several."""
         return finetune(
             load_model(self.model, "float32", device, self.trust_remote_code),
-            load_tokenizer(self.model, self.trust_remote_code),
+            load_tokenizer(self.model, self.trust_remote_code, self.chat_template),
             self.sentences,
             self.config,
             self.folder,

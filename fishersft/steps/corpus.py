@@ -34,6 +34,7 @@ CORPUS_VERSION = 2
 SHARD_VERSION = 1
 
 _VERSIONS = {"corpus_version": CORPUS_VERSION, "shard_version": SHARD_VERSION}
+_OF_AN_EXAMPLE = {"example", "text_field", "prompt_field", "completion_field", "messages_field", "ignore_message_keys"}
 _WRITERS = 8  # a remote store answers one in tens of milliseconds, whatever the machine
 
 
@@ -80,7 +81,7 @@ def read_corpus(store: Store, config: CurateConfig) -> Outcome:
 def target_config(config: CurateConfig) -> CurateConfig:
     """The config with the selection's target in the place of the corpus: so it is read and embedded alike."""
     assert config.selection.target is not None
-    return config.model_copy(update={"corpus": config.selection.target})
+    return _with_corpus(config, config.selection.target)
 
 
 def read_target(store: Store, config: CurateConfig) -> Outcome:
@@ -94,7 +95,13 @@ def read_target(store: Store, config: CurateConfig) -> Outcome:
 
 def evaluated_config(config: CurateConfig) -> CurateConfig:
     """The config with what is measured on in the place of the corpus, where that is another."""
-    return config.model_copy(update={"corpus": config.evaluation.corpus or config.corpus})
+    return config if config.evaluation.corpus is None else _with_corpus(config, config.evaluation.corpus)
+
+
+def _with_corpus(config: CurateConfig, corpus: CorpusConfig) -> CurateConfig:
+    """The config with another corpus, whose conversations go through the same chat template if it names none."""
+    template = corpus.chat_template or config.corpus.chat_template
+    return config.model_copy(update={"corpus": corpus.model_copy(update={"chat_template": template})})
 
 
 def read_whole_corpus(store: Store, config: CurateConfig, setting: str) -> Outcome:
@@ -103,6 +110,11 @@ def read_whole_corpus(store: Store, config: CurateConfig, setting: str) -> Outco
         return found_or_read(store, config, {**_VERSIONS, "split": False}, lambda: _read(store, config, read_whole))
     except InputError as error:
         raise InputError(f"{setting}, read as a corpus: {error}") from error
+
+
+def example_settings(corpus: CorpusConfig) -> dict[str, Any]:
+    """The settings that say what example a row holds."""
+    return corpus.model_dump(include=_OF_AN_EXAMPLE)
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:

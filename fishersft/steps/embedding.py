@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -31,19 +31,17 @@ from fishersft.steps.models import (
     computing_device,
     device_of,
     loaded_model,
-    loaded_tokeniser,
-    most_tokens,
     prepare_model,
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.tokens import shard_tokens, tokenise_shard
 
 if TYPE_CHECKING:
     from fishersft.models.embedding import Embedded
 
-EMBEDDING_VERSION = 3
+EMBEDDING_VERSION = 4
 FISHER_WEIGHTS_VERSION = 2
 GRADIENTS_VERSION = 1
-TOKENISING_VERSION = 1
 _SCORED = ("fisher-weighted", "gradient-matching")  # the criteria for which the LM head is applied
 THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
 
@@ -59,15 +57,14 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
     computes, while others read, tokenise or upload.
     """
     model = prepare_model(store, config.model)
-    examples = shard_examples(store, config.corpus, shard)
+    tokens = tokenise_shard(store, config, shard)
     scored, with_gradients = config.selection.criterion in _SCORED, config.selection.criterion == "gradient-matching"
     storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
         from fishersft.models.embedding import embed
 
-        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
-        sentences = [tokeniser(example) for example in examples]
+        sentences = shard_tokens(store, tokens)
         lengths = [sentence.loss_tokens for sentence in sentences]
         columns = (SPECTRUM, *SCORES) if scored else (SPECTRUM,)
         with ExitStack() as file, ThreadPoolExecutor(1) as behind:
@@ -77,7 +74,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
                 basis = None if config.embedding.project_to is None else random_basis(dim, config.embedding.project_to)
                 kept, place = dim if basis is None else basis.shape[1], draft.folder / EMBEDDINGS_FILE
                 writer = file.enter_context(BlockWriter(place, lengths, kept, getattr(torch, storage), columns))
-                writing = _Writing(writer, examples, basis)
+                writing = _Writing(writer, lambda row: _example(store, config, shard, row), basis)
                 last = behind.submit(lambda: None)
                 batch_tokens = config.embedding.batch_tokens
                 asked = {"with_scores": scored, "with_gradients": with_gradients}
@@ -98,20 +95,14 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
             without_loss=lengths.count(0),
         )
 
-    params, inputs = _determinants(model, config, examples)
-    return find_or_make(
-        store, "embeddings", EMBEDDING_VERSION, params, inputs, write, [f"shard/{shard}", *model.sources]
-    )
+    params, inputs = _determinants(model, config, tokens)
+    sources = [f"tokens/{tokens.key}", f"shard/{shard}", *model.sources]
+    return find_or_make(store, "embeddings", EMBEDDING_VERSION, params, inputs, write, sources)
 
 
-def embeddings_key(model: PreparedModel, config: CurateConfig, examples: list[Example]) -> str:
-    """The key of what `embed_shard` finds or makes for a shard of these examples."""
-    return artifact_key("embeddings", EMBEDDING_VERSION, *_determinants(model, config, examples))
-
-
-def tokenising_params(model: PreparedModel, config: CurateConfig) -> dict[str, int]:
-    """What determines token ids and loss positions, given the examples and the model."""
-    return {"tokenising": TOKENISING_VERSION, "max_tokens": most_tokens(model, config.model)}
+def embeddings_key(model: PreparedModel, config: CurateConfig, tokens: Outcome) -> str:
+    """The key of what `embed_shard` finds or makes for a shard with these tokens."""
+    return artifact_key("embeddings", EMBEDDING_VERSION, *_determinants(model, config, tokens))
 
 
 def examples_digest(examples: list[Example]) -> str:
@@ -120,10 +111,10 @@ def examples_digest(examples: list[Example]) -> str:
 
 
 def _determinants(
-    model: PreparedModel, config: CurateConfig, examples: list[Example]
+    model: PreparedModel, config: CurateConfig, tokens: Outcome
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Params and inputs of the key: all that changes the bytes, and nothing else."""
-    params: dict[str, Any] = {**tokenising_params(model, config), "dtype": config.model.dtype}
+    params: dict[str, Any] = {"dtype": config.model.dtype}
     storage = config.embedding.storage or config.model.dtype
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
@@ -133,7 +124,7 @@ def _determinants(
         params["gradients"] = GRADIENTS_VERSION
     if config.embedding.project_to is not None:
         params["project_to"] = config.embedding.project_to
-    return params, {"model": model.fingerprint, "examples": examples_digest(examples)}
+    return params, {"model": model.fingerprint, "tokens": tokens.facts["digest"]}
 
 
 class _Writing:
@@ -141,7 +132,7 @@ class _Writing:
 
     Args:
         writer: of the file.
-        examples: that are embedded, in order.
+        example: what an error shows of the example in a row.
         basis: (dim, kept), what is kept of the embeddings; None: all.
 
     Attributes:
@@ -150,10 +141,10 @@ class _Writing:
         gradients: of each window the sentences' sketches, where there are any.
     """
 
-    def __init__(self, writer: BlockWriter, examples: Sequence[Example], basis: torch.Tensor | None) -> None:
+    def __init__(self, writer: BlockWriter, example: Callable[[int], str], basis: torch.Tensor | None) -> None:
         self.energies: list[torch.Tensor] = []
         self.gradients: list[torch.Tensor] = []
-        self._writer, self._examples, self._basis = writer, examples, basis
+        self._writer, self._example, self._basis = writer, example, basis
         self._done = 0
 
     def write(self, window: Embedded) -> None:
@@ -177,8 +168,11 @@ class _Writing:
     def _check_finite(self, blocks: TokenBlocks) -> None:
         if not bool(blocks.values.isfinite().all()):
             bad = next(i for i, block in enumerate(blocks) if not bool(block.isfinite().all()))
-            example = self._examples[self._done + bad].canonical()[:100]
             raise InputError(
-                f"the model gives NaN or infinity for the example {example}…; try the other model.dtype, or leave the "
-                "row out"
+                f"the model gives NaN or infinity for the example {self._example(self._done + bad)}…; try the other "
+                "model.dtype, or leave the row out"
             )
+
+
+def _example(store: Store, config: CurateConfig, shard: str, row: int) -> str:
+    return shard_examples(store, config.corpus, shard)[row].canonical()[:100]

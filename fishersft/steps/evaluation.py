@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,26 +13,29 @@ from pydantic import SecretStr
 
 from fishersft.config import CurateConfig
 from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.models.sampling import Sampling
-from fishersft.steps.embedding import examples_digest, tokenising_params
 from fishersft.steps.held_out import evaluated_examples
 from fishersft.steps.judges import PreparedJudge, prepare_judge
 from fishersft.steps.judging import calibrate_on, judge_pairs
 from fishersft.steps.models import (
     device_of,
     loaded_model,
-    loaded_tokeniser,
-    most_tokens,
     prepare_model,
     prepare_trained,
+    tokeniser_of,
     trained_config,
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.tokens import tokenised, tokens_digest
 
-LIKELIHOOD_VERSION = 1
-GENERATION_VERSION = 1
+if TYPE_CHECKING:
+    from fishersft.models.tokenising import Tokeniser
+
+LIKELIHOOD_VERSION = 2
+GENERATION_VERSION = 2
 
 
 def measure_likelihood(
@@ -43,15 +49,15 @@ def measure_likelihood(
         on_progress: called with (sentences done, in all).
     """
     config = trained_config(config)
+    base = prepare_model(store, config.model)
     model = prepare_trained(store, config.model, trained)
     held_out = evaluated_examples(store, config, corpus)
     examples = held_out.examples[: config.evaluation.sentences]
+    sentences = [sentence for sentence in tokenised(base, config, examples) if sentence.loss_tokens]
 
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import sentence_nll
 
-        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
-        sentences = [s for s in (tokeniser(example) for example in examples) if s.loss_tokens]
         if len(sentences) < 2:
             raise InputError(
                 f"{len(sentences)} of {len(examples)} held-out examples have a token that the loss counts, and an "
@@ -64,8 +70,8 @@ def measure_likelihood(
         pq.write_table(table, draft.folder / "nll.parquet")
         draft.facts.update(sentences=len(sentences), tokens=sum(tokens))
 
-    params = {**tokenising_params(model, config), "dtype": config.model.dtype}
-    inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
+    params = {"dtype": config.model.dtype}
+    inputs = {"model": model.fingerprint, "tokens": tokens_digest(sentences)}
     return find_or_make(
         store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write, [*held_out.sources, *model.sources]
     )
@@ -85,23 +91,12 @@ def complete_prompts(
     settings = config.evaluation
     sampling = Sampling(settings.temperature, settings.top_p, config.seed) if settings.temperature else None
 
+    tokeniser = tokeniser_of(base, config)
+    prompts = _prompts(tokeniser, base.context - settings.new_tokens, config, held_out.examples)
+
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import complete
 
-        tokeniser = loaded_tokeniser(base, most_tokens(base, config.model), config.model.trust_remote_code)
-        most = base.context - settings.new_tokens
-        if most < 1:
-            raise InputError(
-                f"evaluation.new_tokens {settings.new_tokens} leaves no room for a prompt in the model's context of "
-                f"{base.context} tokens; lower it"
-            )
-        candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in held_out.examples)
-        prompts = [ids for ids in candidates if ids][: settings.prompts]
-        if not prompts:
-            raise InputError(
-                f"no held-out example is longer than {settings.prompt_tokens} tokens, so none gives a prompt; "
-                "lower evaluation.prompt_tokens"
-            )
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, sampling, on_progress=on_progress)
         shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
@@ -110,19 +105,40 @@ def complete_prompts(
         draft.facts.update(prompts=len(prompts), tokens=tokens)
 
     params = {
-        **tokenising_params(base, config),
-        **settings.model_dump(include={"prompts", "prompt_tokens", "new_tokens"}),
+        "new_tokens": settings.new_tokens,
         "dtype": config.model.dtype,
     }
     if sampling is not None:
         params["sampling"] = asdict(sampling)
     inputs = {
         "model": model.fingerprint,
-        "tokenizer": base.fingerprint,
-        "examples": examples_digest(held_out.examples),
+        "tokenizer": base.tokenizer,
+        "prompts": digest_of(prompts),
     }
     sources = [*held_out.sources, *model.sources, *base.sources]
     return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write, sources)
+
+
+def _prompts(tokeniser: Tokeniser, most: int, config: CurateConfig, examples: Sequence[Example]) -> list[list[int]]:
+    """The token ids of the first prompts that the examples give, at most so many tokens each.
+
+    Raises:
+        InputError: there is none, or no room for one.
+    """
+    settings = config.evaluation
+    if most < 1:
+        raise InputError(
+            f"evaluation.new_tokens {settings.new_tokens} leaves no room for a prompt in the model's context of "
+            f"{most + settings.new_tokens} tokens; lower it"
+        )
+    candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in examples)
+    prompts = list(islice((ids for ids in candidates if ids), settings.prompts))
+    if not prompts:
+        raise InputError(
+            f"no held-out example is longer than {settings.prompt_tokens} tokens, so none gives a prompt; "
+            "lower evaluation.prompt_tokens"
+        )
+    return prompts
 
 
 def judge_completions(

@@ -11,10 +11,9 @@ from fishersft.models.harness import harness_version, run_tasks
 from fishersft.steps.models import (
     device_of,
     loaded_model,
-    loaded_tokeniser,
-    most_tokens,
     prepare_model,
     prepare_trained,
+    tokeniser_of,
     trained_config,
 )
 from fishersft.steps.outcome import Outcome, find_or_make
@@ -40,7 +39,7 @@ def run_harness(store: Store, config: CurateConfig, trained: str | None) -> Outc
     tasks = sorted(set(config.evaluation.harness_tasks))
 
     def write(draft: Draft) -> None:
-        tokeniser = loaded_tokeniser(base, most_tokens(base, config.model), config.model.trust_remote_code)
+        tokeniser = tokeniser_of(base, config)
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         figures = run_tasks(loaded, tokeniser.tokenizer, tasks)
         table = pa.table(

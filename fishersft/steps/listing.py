@@ -36,7 +36,7 @@ def found_or_read(store: Store, config: CurateConfig, further: dict[str, Any], r
         return read()
     params = {
         **further,
-        "corpus": config.corpus.model_dump(exclude={"path"}),
+        "corpus": config.corpus.model_dump(exclude={"path", "chat_template"}),
         "seed": config.seed,
         "shard_rows": config.embedding.shard_rows,
     }

@@ -1,4 +1,4 @@
-"""Which shards of a corpus are not embedded yet, and how much text each holds."""
+"""Which shards of a corpus are not embedded yet, and how much each holds."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from dataclasses import dataclass
 
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
-from fishersft.steps.corpus import shard_examples
 from fishersft.steps.embedding import embeddings_key
-from fishersft.steps.models import most_tokens, prepare_model
+from fishersft.steps.models import prepare_model
+from fishersft.steps.tokens import tokenise_shard
 
 _LOOKERS = 8  # a remote store answers one in tens of milliseconds
-_CHARACTERS_A_TOKEN = 4  # about, in English; a longer text than the most tokens is cut
 
 
 @dataclass(frozen=True)
 class ShardToEmbed:
-    """A shard, the key that its embeddings have or will have, and about how many characters the model reads of it."""
+    """A shard, the key that its embeddings have or will have, and how many tokens the model reads of it."""
 
     shard: str
     embeddings: str
-    characters: int
+    tokens: int
 
 
 def shards_to_embed(store: Store, config: CurateConfig, shards: list[str]) -> list[ShardToEmbed]:
@@ -32,12 +31,10 @@ def shards_to_embed(store: Store, config: CurateConfig, shards: list[str]) -> li
         InputError: a shard or the model is missing.
     """
     model = prepare_model(store, config.model)
-    longest = _CHARACTERS_A_TOKEN * most_tokens(model, config.model)
 
     def look(shard: str) -> ShardToEmbed:
-        examples = shard_examples(store, config.corpus, shard)
-        characters = sum(min(len(example.canonical()), longest) for example in examples)
-        return ShardToEmbed(shard, embeddings_key(model, config, examples), characters)
+        tokens = tokenise_shard(store, config, shard)
+        return ShardToEmbed(shard, embeddings_key(model, config, tokens), tokens.facts["read"])
 
     with ThreadPoolExecutor(_LOOKERS) as lookers:
         return list(lookers.map(look, shards))

@@ -13,16 +13,17 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from fishersft.config import CurateConfig, ModelConfig
+from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.models.source import find_model
+from fishersft.models.source import find_model, tokenizer_fingerprint
 from fishersft.steps.outcome import find_or_make
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from fishersft.models.tokenising import SentenceTokeniser
+    from fishersft.models.tokenising import Tokeniser
 
 CONVERSION_VERSION = 1
 _slots: dict[tuple[str, ...], Queue[str]] = {}
@@ -41,12 +42,14 @@ class PreparedModel:
         folder: on this machine.
         fingerprint: determines the weights and the tokenizer.
         context: the most tokens it takes at once.
+        tokenizer: a fingerprint of the tokenizer's files alone.
         sources: the artifact that it is, as "kind/key"; none where it is a folder of the user's.
     """
 
     folder: Path
     fingerprint: str
     context: int
+    tokenizer: str
     sources: tuple[str, ...] = ()
 
 
@@ -58,7 +61,7 @@ def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
     """
     source = find_model(config)
     if not source.is_gguf:
-        return PreparedModel(source.path, source.fingerprint, _context_length(source.path, config))
+        return _prepared(source.path, source.fingerprint, config)
 
     def convert(draft: Draft) -> None:
         from fishersft.models.loading import convert_gguf
@@ -66,16 +69,18 @@ def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
         convert_gguf(source.path, draft.folder)
 
     outcome = find_or_make(store, "model", CONVERSION_VERSION, {"from": "gguf"}, {"gguf": source.fingerprint}, convert)
-    folder = store.fetch("model", outcome.key)
-    return PreparedModel(folder, outcome.key, _context_length(folder, config), (f"model/{outcome.key}",))
+    return _prepared(store.fetch("model", outcome.key), outcome.key, config, f"model/{outcome.key}")
 
 
 def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> PreparedModel:
     """The fine-tuned model of that artifact key, or for None the model that the config names."""
     if trained is None:
         return prepare_model(store, config)
-    folder = store.fetch("fine-tuned-model", trained)
-    return PreparedModel(folder, trained, _context_length(folder, config), (f"fine-tuned-model/{trained}",))
+    return _prepared(store.fetch("fine-tuned-model", trained), trained, config, f"fine-tuned-model/{trained}")
+
+
+def _prepared(folder: Path, fingerprint: str, config: ModelConfig, *sources: str) -> PreparedModel:
+    return PreparedModel(folder, fingerprint, _context_length(folder, config), tokenizer_fingerprint(folder), sources)
 
 
 def trained_config(config: CurateConfig) -> CurateConfig:
@@ -88,13 +93,25 @@ def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
     return min(config.max_tokens or model.context, model.context)
 
 
-@lru_cache(maxsize=2)
-def loaded_tokeniser(model: PreparedModel, max_tokens: int, trust_remote_code: bool) -> SentenceTokeniser:
-    """The tokeniser of a model, kept for the next call with the same fingerprint."""
-    from fishersft.models.loading import load_tokenizer
-    from fishersft.models.tokenising import SentenceTokeniser
+def tokeniser_of(model: PreparedModel, config: CurateConfig) -> Tokeniser:
+    """The tokeniser that a config asks for, with the tokenizer of a model that `config.model` names or started from."""
+    most, trusted = most_tokens(model, config.model), config.model.trust_remote_code
+    return loaded_tokeniser(model, most, trusted, config.corpus.chat_template)
 
-    return SentenceTokeniser(load_tokenizer(model.folder, trust_remote_code), max_tokens)
+
+@lru_cache(maxsize=4)
+def loaded_tokeniser(
+    model: PreparedModel, max_tokens: int, trust_remote_code: bool, chat_template: str | None = None
+) -> Tokeniser:
+    """The tokeniser of a model, kept for the next call with the same fingerprint.
+
+    Args:
+        chat_template: in the place of the tokenizer's own, as `corpus.chat_template` has it.
+    """
+    from fishersft.models.loading import load_tokenizer
+    from fishersft.models.tokenising import Tokeniser
+
+    return Tokeniser(load_tokenizer(model.folder, trust_remote_code, chat_template), max_tokens)
 
 
 def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
@@ -110,6 +127,13 @@ def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_rem
             _loaded.pop(place, None)  # before the next one takes its room
             _loaded[place] = which, load_model(model.folder, dtype, place, trust_remote_code)
         return _loaded[place][1]
+
+
+def chat_template_digest(setting: str) -> str:
+    """The digest of the template that `corpus.chat_template` names."""
+    from fishersft.models.chat import chat_template_text
+
+    return digest_of(chat_template_text(setting))
 
 
 def release_models() -> None:
@@ -155,6 +179,10 @@ def devices_of(wanted: str | None) -> list[str]:
     if wanted is not None:
         return [wanted]
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def check_token_ids(store: Store, config: CurateConfig, largest: int) -> None:
+    """Raises InputError where a token id that the corpus needs is beyond the model's embedding table."""
 
 
 def _context_length(folder: Path, config: ModelConfig) -> int:

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fishersft.config import CurateConfig
 from fishersft.data.store import Draft, Store
-from fishersft.steps.embedding import examples_digest, tokenising_params
 from fishersft.steps.held_out import stopping_examples
 from fishersft.steps.models import (
     SPREAD,
     device_of,
     devices_of,
-    loaded_tokeniser,
-    most_tokens,
     prepare_model,
     release_models,
     resolved,
@@ -22,12 +19,13 @@ from fishersft.steps.models import (
 )
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.picks import load_picks, picked_examples
+from fishersft.steps.tokens import tokenised, tokens_digest
 
 if TYPE_CHECKING:
     from fishersft.models.finetuning import TrainingRecord
     from fishersft.models.training_job import TrainingJob
 
-FINETUNING_VERSION = 1
+FINETUNING_VERSION = 2
 # How a step is computed, which changes the weights by rounding only, and the model, which is an input.
 _NOT_IN_THE_KEY = {"model", "packing", "passes_a_step", "gradient_checkpointing"}
 
@@ -55,18 +53,18 @@ def finetune_on(
     config = trained_config(config)
     settings = config.finetune
     model = prepare_model(store, config.model)
-    examples = picked_examples(store, config.corpus, load_picks(store, selection))
-    held_out = stopping_examples(store, config, corpus)
+    sentences = tokenised(model, config, picked_examples(store, config.corpus, load_picks(store, selection)))
+    stopping = tokenised(model, config, stopping_examples(store, config, corpus))
 
     def write(draft: Draft) -> None:
         from fishersft.models.training_job import TrainingJob
 
-        tokeniser = loaded_tokeniser(model, most_tokens(model, config.model), config.model.trust_remote_code)
         job = TrainingJob(
             model=model.folder,
             trust_remote_code=config.model.trust_remote_code,
-            sentences=[tokeniser(example) for example in examples],
-            held_out=[tokeniser(example) for example in held_out],
+            chat_template=config.corpus.chat_template,
+            sentences=sentences,
+            held_out=stopping,
             config=settings,
             folder=draft.folder,
             checkpoints=draft.checkpoint.with_suffix(""),
@@ -79,19 +77,18 @@ def finetune_on(
         draft.facts.update(asdict(record), tokens=record.tokens_per_epoch * record.steps // record.steps_per_epoch)
 
     params: dict[str, Any] = {
-        **tokenising_params(model, config),
         **settings.model_dump(exclude=_NOT_IN_THE_KEY | {"early_stopping", "lora_rank"}),
         "steps_per_epoch": steps_per_epoch,
         "dtype": config.model.dtype,
         "seed": config.seed,
     }
-    inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
+    inputs = {"model": model.fingerprint, "tokens": tokens_digest(sentences)}
     sources = [f"selection/{selection}", *model.sources]
     if settings.method == "lora":
         params["lora_rank"] = settings.lora_rank
     if settings.early_stopping is not None:  # only then, so that trainings without keep their key
         params["early_stopping"] = settings.early_stopping
-        inputs["held_out"] = examples_digest(held_out)
+        inputs["held_out"] = tokens_digest(stopping)
         sources.append(f"corpus/{corpus}")
     return find_or_make(store, "fine-tuned-model", FINETUNING_VERSION, params, inputs, write, sources)
 

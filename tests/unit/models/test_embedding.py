@@ -26,7 +26,7 @@ from fishersft.models.embedding import Embedded, embed
 from fishersft.models.forward import batches_by_tokens
 from fishersft.models.head import TokenScores
 from fishersft.models.loading import load_model
-from fishersft.models.tokenising import SentenceTokeniser, Tokenised
+from fishersft.models.tokenising import Tokeniser, Tokenised
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.models import PreparedModel, loaded_tokeniser
 from tests.conftest import VERSES
@@ -74,7 +74,7 @@ def direct(model: Any, sentence: Tokenised) -> torch.Tensor:
 
 def sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Tokenised]:
     texts = [*VERSES, "t", "A longer line, longer than all the others, so long that it is cut at the limit of tokens."]
-    return [SentenceTokeniser(tokenizer, max_tokens)(TextExample(text)) for text in texts]
+    return [Tokeniser(tokenizer, max_tokens)(TextExample(text)) for text in texts]
 
 
 def masked_sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Tokenised]:
@@ -87,7 +87,7 @@ def masked_sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> lis
         Conversation(tuple(turns * 4)),
         TextExample(" ".join(VERSES * 3)),
     ]
-    return [SentenceTokeniser(tokenizer, max_tokens)(example) for example in examples]
+    return [Tokeniser(tokenizer, max_tokens)(example) for example in examples]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

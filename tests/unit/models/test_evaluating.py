@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedTokenize
 from fishersft.data.examples import PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models.evaluating import complete, sentence_nll
-from fishersft.models.tokenising import SentenceTokeniser
+from fishersft.models.tokenising import Tokeniser
 from tests.conftest import VERSES
 from tests.unit.models.test_embedding import CONFIGS, SHAPE
 
@@ -20,7 +20,7 @@ from tests.unit.models.test_embedding import CONFIGS, SHAPE
 def test_likelihoods_equal_the_models_own_loss(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
-    tokenise = SentenceTokeniser(tokenizer, 24)
+    tokenise = Tokeniser(tokenizer, 24)
     batch = [tokenise(TextExample(text)) for text in VERSES]
     batch.append(tokenise(PromptCompletion("Rough winds", " do shake")))
     nll = sentence_nll(model, batch, batch_tokens=64)
@@ -49,4 +49,4 @@ def test_a_model_that_scales_its_logits_in_an_unknown_way_is_refused(tokenizer: 
     model = AutoModelForCausalLM.from_config(config).eval()
     model.get_output_embeddings().weight.data.mul_(50)
     with pytest.raises(InputError, match="GraniteForCausalLM changes its logits"):
-        sentence_nll(model, [SentenceTokeniser(tokenizer, 24)(TextExample(VERSES[0]))], 64)
+        sentence_nll(model, [Tokeniser(tokenizer, 24)(TextExample(VERSES[0]))], 64)

@@ -15,7 +15,7 @@ from fishersft.data.examples import Conversation, Example, Message, PromptComple
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
 from fishersft.models.finetuning import TrainingRecord, finetune
-from fishersft.models.tokenising import SentenceTokeniser, Tokenised
+from fishersft.models.tokenising import Tokeniser, Tokenised
 from tests.conftest import VERSES
 
 UNLIKE_VERSES = ["zzz 99 QQ", "x=y; y=z", "{[()]}"]
@@ -25,7 +25,7 @@ Train = Callable[..., tuple[TrainingRecord, Weights]]
 
 @pytest.fixture
 def sentences(tokenizer: PreTrainedTokenizerFast) -> list[Tokenised]:
-    return [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in VERSES]
+    return [Tokeniser(tokenizer, 32)(TextExample(text)) for text in VERSES]
 
 
 @pytest.fixture
@@ -91,8 +91,8 @@ def test_a_model_learns_and_what_is_written_loads(
 def test_the_loss_is_the_mean_over_the_tokens_that_count(
     example: Example, packing: bool, tmp_path: Path, tiny_llama: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    sentence = SentenceTokeniser(tokenizer, 32)(example)
-    short = SentenceTokeniser(tokenizer, 32)(TextExample("1 2"))
+    sentence = Tokeniser(tokenizer, 32)(example)
+    short = Tokeniser(tokenizer, 32)(TextExample("1 2"))
     with torch.no_grad():
         logits = [tiny_llama(torch.tensor([s.input_ids])).logits[0].log_softmax(-1) for s in (sentence, short)]
     chosen = [
@@ -153,7 +153,7 @@ def test_half_precision_trains_in_float32_weights(
 def test_a_training_that_no_longer_improves_stops_early_and_keeps_its_best_weights(
     method: str, train: Train, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
-    held_out = [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in UNLIKE_VERSES]
+    held_out = [Tokeniser(tokenizer, 32)(TextExample(text)) for text in UNLIKE_VERSES]
     record, _ = train(epochs=9, learning_rate=3e-2, batch_tokens=40, early_stopping=2, held_out=held_out, method=method)
     steps, losses = zip(*record.held_out_losses, strict=True)
     best = losses.index(min(losses))

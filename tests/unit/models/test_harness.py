@@ -16,7 +16,7 @@ from fishersft.data.examples import PromptCompletion
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
 from fishersft.models.harness import TaskFigure, check_tasks, run_tasks
-from fishersft.models.tokenising import SentenceTokeniser, Tokenised
+from fishersft.models.tokenising import Tokeniser, Tokenised
 from tests.conftest import VERSES
 
 STAND_IN = {
@@ -106,7 +106,7 @@ def test_the_real_harness_finds_what_the_models_own_likelihoods_say(
         "target_delimiter": "",
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
-    tokenise = SentenceTokeniser(tokenizer, 64)
+    tokenise = Tokeniser(tokenizer, 64)
 
     def nll(prompt: str, completion: str) -> float:
         whole = tokenise(PromptCompletion(prompt, completion))

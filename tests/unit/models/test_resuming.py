@@ -14,7 +14,7 @@ from fishersft.config import FinetuneConfig
 from fishersft.data.examples import TextExample
 from fishersft.models import token_trainer
 from fishersft.models.finetuning import TrainingRecord, finetune
-from fishersft.models.tokenising import SentenceTokeniser
+from fishersft.models.tokenising import Tokeniser
 from tests.conftest import VERSES
 
 UNLIKE_VERSES = ["zzz 99 QQ", "x=y; y=z", "{[()]}"]
@@ -28,7 +28,7 @@ class Interrupted(Exception):
 def train(tmp_path: Path, tiny_model_folder: Path, tokenizer: PreTrainedTokenizerFast) -> Callable[..., Any]:
     """Trains for 3 epochs of 3 steps; gives the record, the weights, and the steps that were taken this time."""
     sentences, held_out = (
-        [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in texts] for texts in (VERSES, UNLIKE_VERSES)
+        [Tokeniser(tokenizer, 32)(TextExample(text)) for text in texts] for texts in (VERSES, UNLIKE_VERSES)
     )
 
     def run(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from fishersft.config import FinetuneConfig
 from fishersft.data.examples import TextExample
 from fishersft.errors import InputError
-from fishersft.models.tokenising import SentenceTokeniser, Tokenised
+from fishersft.models.tokenising import Tokeniser, Tokenised
 from fishersft.models.training_job import TrainingJob, run_in_processes
 from tests.conftest import VERSES
 
@@ -23,7 +23,7 @@ def job(
     tmp_path: Path, tiny_model_folder: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> TrainingJob:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    sentences = [SentenceTokeniser(tokenizer, 32)(TextExample(text)) for text in VERSES]
+    sentences = [Tokeniser(tokenizer, 32)(TextExample(text)) for text in VERSES]
     return TrainingJob(
         model=tiny_model_folder,
         trust_remote_code=False,

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.models import token_trainer, training_job
-from fishersft.models.tokenising import SentenceTokeniser
+from fishersft.models.tokenising import Tokeniser
 from fishersft.reporting.page import render_html
 from fishersft.steps import evaluation, training
 from fishersft.steps.corpus import read_corpus
@@ -119,7 +119,7 @@ def test_another_model_trains_on_the_same_sentences_in_its_own_tokens(
     other = with_finetune(config, model={"path": str(another_model)})
     trained = finetune_on(store, other, corpus, selection.key)
     examples = picked_examples(store, config.corpus, load_picks(store, selection.key))
-    tokens = [SentenceTokeniser(character_tokenizer(), 1024)(example).loss_tokens for example in examples]
+    tokens = [Tokeniser(character_tokenizer(), 1024)(example).loss_tokens for example in examples]
     assert trained.facts["tokens_per_epoch"] == sum(tokens) != selection.facts["tokens"]
     model = AutoModelForCausalLM.from_pretrained(store.fetch("fine-tuned-model", trained.key))
     assert model.config.hidden_size == 48
