@@ -13,7 +13,7 @@ import numpy as np
 
 from fishersft.config import CorpusConfig
 from fishersft.data.duplicates import kept_occurrences, numbered
-from fishersft.data.examples import example_of
+from fishersft.data.formats import example_of, format_in_words
 from fishersft.data.readers import ReadCounts, Row, read_rows
 from fishersft.data.rows import encode_row
 from fishersft.data.spool import Spool

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.examples import Example, example_of
+from fishersft.data.examples import Example
+from fishersft.data.formats import example_of
 from fishersft.data.keys import digest_of
 from fishersft.data.pool import Pool, ReadRows, read_pool, read_whole
 from fishersft.data.readers import Row

@@ -46,17 +46,17 @@ def format_of(row: Row, config: CorpusConfig) -> Format:
             kind = "sharegpt"
         return Format(kind, config.messages_field)
     data = row.data
-    for holds in (_holds_something, _is_there):
+    for enough in (filled, _anything):
         for name in ("messages", CONVERSATIONS):
-            if name in data and holds(data, name) and _may_be_turns(data[name]):
+            if name in data and enough(data[name]) and _may_be_turns(data[name]):
                 return Format("sharegpt" if _is_sharegpt(row, name) else "messages", name)
-        if "prompt" in data and "completion" in data and holds(data, "completion"):
+        if "prompt" in data and "completion" in data and enough(data["completion"]):
             return Format("prompt-completion")
-        if "chosen" in data and holds(data, "chosen"):
+        if "chosen" in data and enough(data["chosen"]):
             return Format("preference")
-        if "instruction" in data and any(name in data and holds(data, name) for name in ANSWERS):
+        if "instruction" in data and any(name in data and enough(data[name]) for name in ANSWERS):
             return Format("alpaca")
-        if "text" in data and holds(data, "text"):
+        if "text" in data and enough(data["text"]):
             return Format("text")
     raise InputError(
         f"{row.place} fits no format that we read; its fields are: {fields_of(row)}; expected one of: messages; "
@@ -118,17 +118,10 @@ def _is_sharegpt(row: Row, name: str) -> bool:
 
 def _may_be_turns(value: Any) -> bool:
     """Whether a field that is called as conversations are may hold one: other tables count or name messages so."""
-    return value is None or isinstance(value, (list, dict)) or (isinstance(value, str) and _may_be_json(value))
+    if isinstance(value, str):
+        return value.lstrip()[:1] in {"", "[", "{"}
+    return value is None or isinstance(value, (list, dict))
 
 
-def _may_be_json(value: str) -> bool:
-    begins = value.lstrip()[:1]
-    return begins in {"", "[", "{"}
-
-
-def _holds_something(data: dict[str, Any], name: str) -> bool:
-    return filled(data[name])
-
-
-def _is_there(data: dict[str, Any], name: str) -> bool:
+def _anything(value: Any) -> bool:
     return True

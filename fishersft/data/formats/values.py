@@ -11,16 +11,17 @@ from fishersft.errors import InputError
 _SHOWN = 40
 
 
-def field(row: Row, name: str, setting: str) -> Any:
-    """The value of a field that a setting names.
+def field(row: Row, name: str, remedy: str = "set corpus.example to what the rows hold") -> Any:
+    """The value of a field.
+
+    Args:
+        remedy: what the error says to do.
 
     Raises:
         InputError: the row has no such field.
     """
     if name not in row.data:
-        raise InputError(
-            f"{row.place} has no field {name!r}; its fields are: {fields_of(row)}; set corpus.{setting} to one of them"
-        )
+        raise InputError(f"{row.place} has no field {name!r}; its fields are: {fields_of(row)}; {remedy}")
     return row.data[name]
 
 
