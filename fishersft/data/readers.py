@@ -14,16 +14,37 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
 from fishersft.config import CorpusConfig
+from fishersft.data.csv_files import csv_rows
 from fishersft.data.json_files import json_objects
-from fishersft.data.locations import PACKAGE_PREFIX, Location, display_name, expand, remote_errors
+from fishersft.data.locations import PACKAGE_PREFIX, Location, display_name, files_of, remote_errors
 from fishersft.data.rows import RESERVED_COLUMNS
 from fishersft.data.text_files import blocks, lines
 from fishersft.errors import InputError
 
-_FORMATS = {".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_FORMATS = {
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    ".parquet": "parquet",
+}
 # Read as lines, these would give rows that look like text and are none.
-_NOT_LINES = (".csv", ".tsv", ".xlsx", ".xls", ".pdf", ".arrow", ".feather", ".zip", ".gz")
+_NOT_LINES = (
+    ".xlsx",
+    ".xls",
+    ".pdf",
+    ".arrow",
+    ".feather",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".7z",
+    ".gz",
+    ".zst",
+    ".bz2",
+    ".xz",
+)
 _BATCH_ROWS = 1024
+_MOST_BAD_ROWS = 20
+_MOST_PASSED_OVER = 100
 
 
 @dataclass(frozen=True)
@@ -42,24 +63,46 @@ class Row:
 
 @dataclass
 class ReadCounts:
-    """What became of the rows of a corpus: `rows_read` is the sum of all the other counts."""
+    """What became of the rows of a corpus: `rows_read` is the sum of all the other counts.
+
+    Attributes:
+        bad: rows that are no example and lines that are no row, where `on_bad_row` skips them.
+        sources: the files' names.
+        passed_over: the names of files in the corpus's folders that nothing here reads.
+        formats: how many of the rows that hold an example have which format, in words.
+        bad_rows: what is wrong with the first 20 bad ones.
+    """
 
     rows_read: int = 0
     blank: int = 0
     unmatched: int = 0
+    bad: int = 0
     duplicates: int = 0
     beyond_max_rows: int = 0
     held_out: int = 0
     pool: int = 0
     sources: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+    formats: dict[str, int] = field(default_factory=dict)
+    bad_rows: list[str] = field(default_factory=list)
+
+    def skip_or_raise(self, error: InputError, config: CorpusConfig) -> None:
+        """Counts a bad row where `on_bad_row` skips it; otherwise raises its error."""
+        if config.on_bad_row == "stop":
+            raise error
+        self.bad += 1
+        if len(self.bad_rows) < _MOST_BAD_ROWS:
+            self.bad_rows.append(str(error))
 
 
 def read_rows(config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
     """The rows of a corpus, in the order of its files' names. Blank and unmatched ones are only counted.
 
+    Columns that an earlier curated dataset added (see `RESERVED_COLUMNS`) are left out: the next one adds its own.
+
     Args:
-        config: where the corpus is and how it is read.
-        counts: takes up sources, rows_read, blank and unmatched, as reading goes on.
+        config: where the corpus is, how it is read, and whether lines that are no row are skipped.
+        counts: takes up sources, passed_over, rows_read, blank, unmatched and bad, as reading goes on.
 
     Yields:
         Row: of text, its named groups under `pattern`, otherwise {"text": …}.
@@ -70,17 +113,13 @@ def read_rows(config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
     """
     pattern = _compiled(config)
     for row in _all_rows(config, pattern, counts):
-        reserved = [name for name in RESERVED_COLUMNS if name in row.data]
-        if reserved:
-            raise InputError(
-                f"{row.place} has the column {reserved[0]}, which the curated dataset adds itself; "
-                "rename or remove it in the corpus"
-            )
+        for name in RESERVED_COLUMNS:
+            row.data.pop(name, None)
         yield row
 
 
 def file_signatures(config: CorpusConfig) -> list[tuple[str, str]] | None:
-    """(name, signature) of each file of a corpus, without reading any: equal lists stand for equal rows.
+    """(name, signature) of each file of a corpus, without reading any: equal lists stand for equal rows and counts.
 
     None where a file has no signature, see `Location`, or a Hugging Face dataset's files are not ours to list.
 
@@ -89,9 +128,9 @@ def file_signatures(config: CorpusConfig) -> list[tuple[str, str]] | None:
     """
     if _is_dataset(config):
         return None
-    found = [(location.name, location.signature) for location in expand(config.path)]
-    known = [(name, signature) for name, signature in found if signature is not None]
-    return known if len(known) == len(found) else None
+    files = files_of(config.path)
+    known = [(location.name, location.signature) for location in files.found if location.signature is not None]
+    return known + [(name, "passed over") for name in files.passed_over] if len(known) == len(files.found) else None
 
 
 def _paths(config: CorpusConfig) -> list[str]:
@@ -119,7 +158,9 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
         for path in _paths(config):
             yield from _huggingface_rows(path, config, counts)
         return
-    kinds = [(location, _kind(location, config.format)) for location in expand(config.path)]
+    files = files_of(config.path)
+    counts.passed_over += _first(files.passed_over)
+    kinds = [(location, _kind(location, config.format)) for location in files.found]
     for location, kind in kinds:
         counts.sources.append(location.name)
         if kind == "lines":
@@ -128,18 +169,31 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
             yield from _text_rows(location, blocks(location), pattern, counts)
         else:
             _refuse_pattern(pattern, kind)
-            yield from (_json_rows if kind == "jsonl" else _parquet_rows)(location, counts)
+            if kind == "parquet":
+                yield from _parquet_rows(location, counts)
+            else:
+                read = csv_rows if kind == "csv" else json_objects
+                yield from _checked_rows(location, read(location), config, counts)
+
+
+def _first(names: list[str]) -> list[str]:
+    """The names, or the first of them and how many more there are: a folder may hold a million images."""
+    more = len(names) - _MOST_PASSED_OVER
+    return [*names[:_MOST_PASSED_OVER], f"… and {more:,} more"] if more > 0 else names
 
 
 def _kind(location: Location, configured: str) -> str:
-    if configured != "auto":
-        return configured
-    if location.extension in _NOT_LINES:
+    kind = configured if configured != "auto" else _FORMATS.get(location.extension, "lines")
+    if configured == "auto" and location.extension in _NOT_LINES:
         raise InputError(
             f"{location.name}: corpus.format auto does not read {location.extension} files; convert it to JSONL or "
             "Parquet, or set corpus.format: lines to take each of its lines as a text"
         )
-    return _FORMATS.get(location.extension, "lines")
+    if kind == "parquet" and location.compression is not None:
+        raise InputError(
+            f"{location.name} is Parquet inside {location.compression}; decompress it: Parquet is compressed"
+        )
+    return kind
 
 
 def _refuse_pattern(pattern: re.Pattern[str] | None, kind: str) -> None:
@@ -165,11 +219,18 @@ def _text_rows(
         yield Row((match.groupdict() if match else {}) or {"text": text}, location.name, number)
 
 
-def _json_rows(location: Location, counts: ReadCounts) -> Iterator[Row]:
-    for number, value in json_objects(location):
+def _checked_rows(
+    location: Location,
+    found: Iterator[tuple[int, dict[str, Any] | InputError | None]],
+    config: CorpusConfig,
+    counts: ReadCounts,
+) -> Iterator[Row]:
+    for number, value in found:
         counts.rows_read += 1
         if value is None:
             counts.blank += 1
+        elif isinstance(value, InputError):
+            counts.skip_or_raise(value, config)
         else:
             yield Row(value, location.name, number)
 
@@ -178,7 +239,9 @@ def _parquet_rows(location: Location, counts: ReadCounts) -> Iterator[Row]:
     number = 0
     with location.open() as file:
         try:
-            for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(batch_size=_BATCH_ROWS):
+            table = pq.ParquetFile(file, pre_buffer=False)
+            _refuse_twins(table.schema_arrow, location.name)
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS):
                 for data in batch.to_pylist():
                     number += 1
                     counts.rows_read += 1
@@ -188,6 +251,19 @@ def _parquet_rows(location: Location, counts: ReadCounts) -> Iterator[Row]:
                 f"{location.name} cannot be read as Parquet after row {number}: {display_name(str(error))}; "
                 "is it whole? If the connection was cut, run again"
             ) from error
+
+
+def _refuse_twins(fields: pa.Schema | pa.StructType, name: str) -> None:
+    """Refuses columns or keys of one name, of which a row could keep only one."""
+    names = [fields.field(i).name for i in range(len(fields.names))]
+    for i, twin in enumerate(names):
+        if twin in names[:i]:
+            raise InputError(f"{name} has several columns of the name {twin!r}; rename or drop all but one")
+        kind = fields.field(i).type
+        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+        if pa.types.is_struct(kind):
+            _refuse_twins(kind, f"{name}, {twin}")
 
 
 def _huggingface_rows(path: str, config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:

@@ -84,9 +84,7 @@ def _preferred_text(row: Row, chosen: str, rejected: Any) -> TextExample | Promp
     return PromptCompletion(prompt, completion) if completion.strip() else None
 
 
-def _preferred_messages(
-    row: Row, chosen: Any, config: CorpusConfig, prompt: Any, rejected: Any
-) -> Conversation | None:
+def _preferred_messages(row: Row, chosen: Any, config: CorpusConfig, prompt: Any, rejected: Any) -> Conversation | None:
     ignored = config.ignore_message_keys
     turns = turns_of(row, chosen, "chosen", ignored)
     if not turns.messages:
@@ -111,7 +109,9 @@ def _common(one: Any, other: Any) -> int:
 
 def _with_prompt(chosen: Turns, asked: Turns) -> Turns | None:
     """The chosen conversation if it begins with the prompt's messages, perhaps but for a system message before them."""
-    missing = [message for message in asked.messages[:1] if message["role"] == "system" and chosen.messages[0] != message]
+    missing = [
+        message for message in asked.messages[:1] if message["role"] == "system" and chosen.messages[0] != message
+    ]
     rest = asked.messages[len(missing) :]
     if not rest or chosen.messages[: len(rest)] != rest:
         return None

@@ -10,12 +10,13 @@ from fishersft.data.formats.values import from_json, plain, string, wrong_type
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
+_CALLS = "function_call"
 _ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "assistant", "bing", "bard", "model"), "assistant"),
     "system": "system",
     **dict.fromkeys(("tool", "observation", "function_response"), "tool"),
-    "function_call": "assistant",
+    _CALLS: "assistant",
 }
 _KNOWN = frozenset({"from", "value", "weight", "train"})
 
@@ -33,6 +34,9 @@ def sharegpt_turns(row: Row, value: Any, name: str, ignored: Collection[str]) ->
     """
     turns = Turns([], [])
     for i, item in enumerate(items_of(row, value, name, "a list of {from, value} turns")):
+        if isinstance(item, dict) and len(item) == 2 and _is_simple(item):
+            turns.messages.append({"role": _ROLES[item["from"]], "content": item["value"]})
+            continue
         place = f"{name}[{i}]"
         if not isinstance(item, dict):
             wrong_type(row, item, place, "an object with from and value")
@@ -51,6 +55,11 @@ def system_turn(row: Row) -> Turns:
     return said("system", text) if text.strip() else Turns([], [])
 
 
+def _is_simple(item: dict[str, Any]) -> bool:
+    sender = item.get("from")
+    return isinstance(item.get("value"), str) and isinstance(sender, str) and sender in _ROLES and sender != _CALLS
+
+
 def _message(row: Row, item: dict[str, Any], place: str, ignored: Collection[str]) -> dict[str, Any]:
     for key in ("from", "value"):
         if key not in item:
@@ -66,7 +75,7 @@ def _message(row: Row, item: dict[str, Any], place: str, ignored: Collection[str
             "conversations into messages of role and content"
         )
     said_by = {"role": _ROLES[sender]} | {key: turn[key] for key in ("weight", "train") if key in turn}
-    if sender == "function_call":
+    if sender == _CALLS:
         return said_by | {"tool_calls": _calls(row, item["value"], f"{place}.value")}
     return said_by | {"content": text_of(row, item["value"], f"{place}.value")}
 
