@@ -11,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-import pyarrow as pa
-
 from fishersft.errors import InputError
 
 _BY_SUFFIX = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
-_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, pa.ArrowException)
+_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 def compression_of(name: str) -> str | None:
@@ -61,6 +59,8 @@ def _is_of_content(error: Exception) -> bool:
 
 
 def _open_zstd(file: IO[bytes]) -> Any:
+    import pyarrow as pa
+
     return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
 
 

@@ -54,8 +54,8 @@ class Conversation(_Canonical):
             `tool_call_id`, `name`, `reasoning_content`. Only JSON's own types.
         tools: JSON schemas of the functions that the assistant may call.
         template_kwargs: further variables of the chat template, such as `enable_thinking`.
-        prompt_turns: the loss counts everything after so many messages, as TRL does for prompt and completion; None: the
-            assistant's turns, as TRL does with `assistant_only_loss`.
+        prompt_turns: the loss counts everything after so many messages, as TRL does for prompt and completion; None:
+            the assistant's turns, as TRL does with `assistant_only_loss`.
         uncounted: the places of messages that the loss leaves out all the same.
     """
 

@@ -290,8 +290,8 @@ def _some(found: list[Location], pattern: str, others: Sequence[str] = ()) -> Fi
         only = f" (it holds files of other kinds: {', '.join(others[:3])})" if others else ""
         raise InputError(
             f"nothing matches {pattern}{only}; expected a file, a glob that matches one, or a folder "
-            f"with {', '.join(DATA_EXTENSIONS)} files, compressed or not (for a Hugging Face dataset set corpus.format: "
-            "huggingface)"
+            f"with {', '.join(DATA_EXTENSIONS)} files, compressed or not (for a Hugging Face dataset set "
+            "corpus.format: huggingface)"
         )
     return Files(found, list(others))
 

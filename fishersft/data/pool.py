@@ -213,9 +213,7 @@ def _too_few(distinct: int, counts: ReadCounts) -> str:
     if counts.blank == counts.rows_read:
         return f"the corpus is empty: {read}, all blank; check corpus.path and the field names"
     if counts.bad:
-        return (
-            f"the corpus is empty: {read}, {counts.blank} blank{bad}; mend the rows, or set corpus.example and fields"
-        )
+        return f"the corpus is empty: {read}, {counts.blank} blank{bad}; correct the rows or corpus.example"
     return (
         f"the corpus is empty: {read}, {counts.blank} blank, {counts.unmatched} that do not match "
         "corpus.pattern; the pattern must match a row from its start to its end"

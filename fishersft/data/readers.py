@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
-
 from fishersft.config import CorpusConfig
 from fishersft.data.csv_files import csv_rows
+from fishersft.data.hub_datasets import dataset_rows, is_saved_dataset
 from fishersft.data.json_files import json_objects
-from fishersft.data.locations import PACKAGE_PREFIX, Location, display_name, files_of, remote_errors
+from fishersft.data.locations import Location, display_name, files_of
+from fishersft.data.parquet_files import parquet_rows
 from fishersft.data.rows import RESERVED_COLUMNS
 from fishersft.data.text_files import blocks, lines
 from fishersft.errors import InputError
@@ -42,9 +39,16 @@ _NOT_LINES = (
     ".bz2",
     ".xz",
 )
-_BATCH_ROWS = 1024
 _MOST_BAD_ROWS = 20
 _MOST_PASSED_OVER = 100
+
+
+_Numbered = tuple[int, dict[str, Any] | InputError | None]
+_READ: dict[str, Callable[[Location], Iterator[_Numbered]]] = {
+    "csv": csv_rows,
+    "jsonl": json_objects,
+    "parquet": parquet_rows,
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def _paths(config: CorpusConfig) -> list[str]:
 
 def _is_dataset(config: CorpusConfig) -> bool:
     return config.format == "huggingface" or (
-        config.format == "auto" and any(os.path.isdir(path) and _is_saved_dataset(path) for path in _paths(config))
+        config.format == "auto" and any(os.path.isdir(path) and is_saved_dataset(path) for path in _paths(config))
     )
 
 
@@ -156,7 +160,9 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
     if _is_dataset(config):
         _refuse_pattern(pattern, "huggingface")
         for path in _paths(config):
-            yield from _huggingface_rows(path, config, counts)
+            source = f"{display_name(path)}[{config.split}]"
+            counts.sources.append(source)
+            yield from _checked_rows(source, dataset_rows(path, config), config, counts)
         return
     files = files_of(config.path)
     counts.passed_over += _first(files.passed_over)
@@ -169,11 +175,7 @@ def _all_rows(config: CorpusConfig, pattern: re.Pattern[str] | None, counts: Rea
             yield from _text_rows(location, blocks(location), pattern, counts)
         else:
             _refuse_pattern(pattern, kind)
-            if kind == "parquet":
-                yield from _parquet_rows(location, counts)
-            else:
-                read = csv_rows if kind == "csv" else json_objects
-                yield from _checked_rows(location, read(location), config, counts)
+            yield from _checked_rows(location.name, _READ[kind](location), config, counts)
 
 
 def _first(names: list[str]) -> list[str]:
@@ -219,12 +221,7 @@ def _text_rows(
         yield Row((match.groupdict() if match else {}) or {"text": text}, location.name, number)
 
 
-def _checked_rows(
-    location: Location,
-    found: Iterator[tuple[int, dict[str, Any] | InputError | None]],
-    config: CorpusConfig,
-    counts: ReadCounts,
-) -> Iterator[Row]:
+def _checked_rows(source: str, found: Iterator[_Numbered], config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
     for number, value in found:
         counts.rows_read += 1
         if value is None:
@@ -232,91 +229,4 @@ def _checked_rows(
         elif isinstance(value, InputError):
             counts.skip_or_raise(value, config)
         else:
-            yield Row(value, location.name, number)
-
-
-def _parquet_rows(location: Location, counts: ReadCounts) -> Iterator[Row]:
-    number = 0
-    with location.open() as file:
-        try:
-            table = pq.ParquetFile(file, pre_buffer=False)
-            _refuse_twins(table.schema_arrow, location.name)
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS):
-                for data in batch.to_pylist():
-                    number += 1
-                    counts.rows_read += 1
-                    yield Row(data, location.name, number)
-        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise InputError(
-                f"{location.name} cannot be read as Parquet after row {number}: {display_name(str(error))}; "
-                "is it whole? If the connection was cut, run again"
-            ) from error
-
-
-def _refuse_twins(fields: pa.Schema | pa.StructType, name: str) -> None:
-    """Refuses columns or keys of one name, of which a row could keep only one."""
-    names = [fields.field(i).name for i in range(len(fields.names))]
-    for i, twin in enumerate(names):
-        if twin in names[:i]:
-            raise InputError(f"{name} has several columns of the name {twin!r}; rename or drop all but one")
-        kind = fields.field(i).type
-        while pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            kind = kind.value_type
-        if pa.types.is_struct(kind):
-            _refuse_twins(kind, f"{name}, {twin}")
-
-
-def _huggingface_rows(path: str, config: CorpusConfig, counts: ReadCounts) -> Iterator[Row]:
-    source = f"{display_name(path)}[{config.split}]"
-    counts.sources.append(source)
-    dataset, number = _dataset(path, config), 0
-    try:
-        for data in dataset:
-            number += 1
-            counts.rows_read += 1
-            yield Row(dict(data), source, number)
-    except _dataset_errors() as error:
-        raise InputError(
-            f"the dataset {source} cannot be read after row {number}: {_cause(error)}; check its files, or run again "
-            "if the connection was cut"
-        ) from error
-
-
-def _dataset(path: str, config: CorpusConfig) -> Iterable[dict[str, Any]]:
-    import datasets
-
-    try:
-        if _is_saved_dataset(path):
-            saved = datasets.load_from_disk(path)
-            return saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
-        # From the hub all rows are downloaded once, and the next run finds them in the library's cache.
-        # A folder is there already; streaming saves the copy in that cache.
-        return datasets.load_dataset(path, name=config.subset, split=config.split, streaming=os.path.isdir(path))
-    except _dataset_errors() as error:
-        raise InputError(
-            f"the dataset {display_name(path)} cannot be loaded with corpus.subset {config.subset!r} and "
-            f"corpus.split {config.split!r}: {_cause(error)}"
-        ) from error
-
-
-def _dataset_errors() -> tuple[type[Exception], ...]:
-    """What datasets raises where files are broken, missing or out of reach: its readers' own errors, mostly."""
-    from datasets.exceptions import DatasetsError
-
-    # ValueError: also those of pandas' and Arrow's readers. EOFError and zlib.error: a compressed file cut short.
-    broken = (pa.ArrowException, ValueError, KeyError, EOFError, zlib.error)
-    return (DatasetsError, ImportError, *broken, *remote_errors())
-
-
-def _cause(error: Exception) -> str:
-    """Why, in short: a DatasetGenerationError itself says only that there was an error."""
-    return display_name(str(error.__cause__ or error))
-
-
-def _is_saved_dataset(path: str) -> bool:
-    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote this folder."""
-    if path.startswith(PACKAGE_PREFIX) or ("://" not in path and not os.path.isdir(path)):
-        return False
-    filesystem, root = url_to_fs(path)
-    marks = ("state.json", "dataset_dict.json")
-    return any(filesystem.exists(f"{root.rstrip('/')}/{mark}") for mark in marks)
+            yield Row(value, source, number)

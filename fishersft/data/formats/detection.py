@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fishersft.config import CorpusConfig
@@ -45,19 +46,9 @@ def format_of(row: Row, config: CorpusConfig) -> Format:
         if kind == "messages" and _is_sharegpt(row, config.messages_field):
             kind = "sharegpt"
         return Format(kind, config.messages_field)
-    data = row.data
-    for enough in (filled, _anything):
-        for name in ("messages", CONVERSATIONS):
-            if name in data and enough(data[name]) and _may_be_turns(data[name]):
-                return Format("sharegpt" if _is_sharegpt(row, name) else "messages", name)
-        if "prompt" in data and "completion" in data and enough(data["completion"]):
-            return Format("prompt-completion")
-        if "chosen" in data and enough(data["chosen"]):
-            return Format("preference")
-        if "instruction" in data and any(name in data and enough(data[name]) for name in ANSWERS):
-            return Format("alpaca")
-        if "text" in data and enough(data["text"]):
-            return Format("text")
+    found = _by_fields(row, filled) or _by_fields(row, _anything)
+    if found is not None:
+        return found
     raise InputError(
         f"{row.place} fits no format that we read; its fields are: {fields_of(row)}; expected one of: messages; "
         "conversations; prompt and completion; chosen; instruction and output or response; text. Rename the fields, or "
@@ -89,6 +80,21 @@ def answer_field(row: Row) -> str:
     """The field of an Alpaca row's answer: the first that holds something."""
     there = [name for name in ANSWERS if name in row.data]
     return next((name for name in there if filled(row.data[name])), there[0] if there else ANSWERS[0])
+
+
+def _by_fields(row: Row, enough: Callable[[Any], bool]) -> Format | None:
+    """The first format whose fields hold enough."""
+    data = row.data
+    for name in ("messages", CONVERSATIONS):
+        if name in data and enough(data[name]) and _may_be_turns(data[name]):
+            return Format("sharegpt" if _is_sharegpt(row, name) else "messages", name)
+    if "prompt" in data and "completion" in data and enough(data["completion"]):
+        return Format("prompt-completion")
+    if "chosen" in data and enough(data["chosen"]):
+        return Format("preference")
+    if "instruction" in data and any(name in data and enough(data[name]) for name in ANSWERS):
+        return Format("alpaca")
+    return Format("text") if "text" in data and enough(data["text"]) else None
 
 
 def _named(config: CorpusConfig) -> str | None:

@@ -78,7 +78,7 @@ def _preferred_text(row: Row, chosen: str, rejected: Any) -> TextExample | Promp
     if rejected is None:
         return TextExample(chosen)
     common = _common(chosen, string(row, rejected, "rejected"))
-    if 0 < common and chosen[common - 1] == " ":
+    if common > 0 and chosen[common - 1] == " ":
         common -= 1
     prompt, completion = chosen[:common], chosen[common:]
     return PromptCompletion(prompt, completion) if completion.strip() else None

@@ -71,8 +71,8 @@ def _message(row: Row, item: dict[str, Any], place: str, ignored: Collection[str
     sender = string(row, item["from"], f"{place}.from")
     if sender not in _ROLES:
         raise InputError(
-            f"{row.place}: {place} is from {sender[:40]!r}; expected one of {', '.join(_ROLES)}; rename it, or turn the "
-            "conversations into messages of role and content"
+            f"{row.place}: {place} is from {sender[:40]!r}; expected one of {', '.join(_ROLES)}; rename it, or turn "
+            "the conversations into messages of role and content"
         )
     said_by = {"role": _ROLES[sender]} | {key: turn[key] for key in ("weight", "train") if key in turn}
     if sender == _CALLS:
