@@ -28,7 +28,8 @@ def settings_for(folder: Path, texts: list[str], dtype: str) -> CurateConfig:
 
 def speeches(number: int) -> list[str]:
     """So many of them, as the demo reads them."""
-    from fishersft.data.examples import TextExample, example_of
+    from fishersft.data.examples import TextExample
+    from fishersft.data.formats import example_of
     from fishersft.data.readers import ReadCounts, read_rows
 
     config = load_config(EXAMPLE).corpus

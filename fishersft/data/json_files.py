@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from fishersft.data.locations import Location
-from fishersft.data.text_files import chunks, lines
+from fishersft.data.text_files import checked_lines, chunks
 from fishersft.errors import InputError
 
 # Reading on for the end of a broken element has to stop somewhere before memory does.
 _LARGEST_ELEMENT = 1 << 26
+_CHUNK_BYTES = 1 << 16
 _EXAMPLE = 'such as {"text": "…"}'
 _WHITESPACE = re.compile(r"\s*")
 
 
-def json_objects(location: Location) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def json_objects(location: Location) -> Iterator[tuple[int, dict[str, Any] | InputError | None]]:
     """(1-based number of the line, or of the element of an array; its object, None for a blank line).
 
+    A line or element that holds no object is given as the error that says so, and reading goes on after it.
+
     Raises:
-        InputError: a line or element is not JSON, no object, or not Unicode text.
+        InputError: an array is not JSON or not whole, or reading the file broke off.
     """
     read = _elements if _starts_array(location) else _line_values
     for number, value, source in read(location):
-        place = f"{location.name}:{number}"
-        if value is not None or source.strip():
-            _check(value, source, place)
-        yield number, value
+        if isinstance(value, InputError) or (value is None and not source.strip()):
+            yield number, value
+        else:
+            yield number, _fault(value, source, f"{location.name}:{number}") or value
 
 
 def _starts_array(location: Location) -> bool:
-    for chunk in chunks(location):
-        if text := chunk.lstrip():
-            return text.startswith("[")
+    with location.open() as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            if text := chunk.removeprefix(codecs.BOM_UTF8).lstrip():
+                return text.startswith(b"[")
     return False
 
 
-def _check(value: Any, source: str, place: str) -> None:
+def _fault(value: Any, source: str, place: str) -> InputError | None:
+    """The error for a value that is no object of whole characters."""
     if not isinstance(value, dict):
-        raise InputError(f"{place} holds {_kind(value)}; expected an object, {_EXAMPLE}")
+        return InputError(f"{place} holds {_kind(value)}; expected an object, {_EXAMPLE}")
     # Only an escape can smuggle in half of a surrogate pair, which no file or tokenizer can hold.
     if "\\ud" in source or "\\uD" in source:
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             surrogate = ord(error.object[error.start])
-            raise InputError(
+            return InputError(
                 f"{place} holds \\u{surrogate:04x}, half of a surrogate pair and no character; "
                 "repair or remove that row"
-            ) from error
+            )
+    return None
 
 
 def _kind(value: Any) -> str:
@@ -59,17 +66,15 @@ def _kind(value: Any) -> str:
 
 
 def _line_values(location: Location) -> Iterator[tuple[int, Any, str]]:
-    for number, line in lines(location):
-        if not line.strip():
-            yield number, None, ""
+    for number, line in checked_lines(location):
+        if isinstance(line, InputError) or not line.strip():
+            yield number, line if isinstance(line, InputError) else None, ""
             continue
         try:
-            value = json.loads(line)
+            yield number, json.loads(line), line
         except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{location.name}:{number} is not JSON: {error}; expected an object a line, or one array"
-            ) from error
-        yield number, value, line
+            fault = f"{location.name}:{number} is not JSON: {error}; expected an object a line, or one array"
+            yield number, InputError(fault), ""
 
 
 def _elements(location: Location) -> Iterator[tuple[int, Any, str]]:

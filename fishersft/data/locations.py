@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,10 +18,13 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from fishersft.data.compression import compression_of, decompressed, extension_of
 from fishersft.errors import InputError
 
-DATA_EXTENSIONS = (".txt", ".md", ".jsonl", ".json", ".parquet")
+DATA_EXTENSIONS = (".txt", ".md", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PACKAGE_PREFIX = "package:"
+
+_DOCUMENTS = ("readme", "license", "licence")  # about the data, beside them in a folder
 
 # Timestamps are coarse: a file changed just now may change once more without showing it.
 _SETTLED_NANOSECONDS = 2_000_000_000
@@ -51,15 +54,20 @@ class Location:
 
     @property
     def extension(self) -> str:
-        """The lower-case file extension, with its dot."""
-        return PurePosixPath(self.name).suffix.lower()
+        """The lower-case file extension, with its dot; of a.jsonl.gz it is .jsonl, of a.gz .gz."""
+        return extension_of(self.name)
+
+    @property
+    def compression(self) -> str | None:
+        """How the file is compressed, by its name: gzip, zstd, bz2 or xz."""
+        return compression_of(self.name)
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The file, open for reading bytes.
+        """The file, open for reading bytes; a compressed one gives what it holds.
 
         Raises:
-            InputError: it cannot be opened, or reading it broke off.
+            InputError: it cannot be opened, or reading it broke off, or it cannot be decompressed.
         """
         try:
             file = self.filesystem.open(self.path, "rb")
@@ -67,19 +75,36 @@ class Location:
             raise InputError(f"cannot read {self.name}: {_reason(error)}") from error
         with file:
             try:
-                yield file
+                if self.compression is None:
+                    yield file
+                else:
+                    with decompressed(file, self.compression, self.name) as content:
+                        yield content
             except remote_errors() as error:
                 raise InputError(
                     f"reading {self.name} broke off: {_reason(error)}; if the connection was cut, run again"
                 ) from error
 
 
+@dataclass(frozen=True)
+class Files:
+    """The files that paths mean, and the names of those that lie in the same folders and that nothing here reads."""
+
+    found: list[Location]
+    passed_over: list[str]
+
+
 def expand(path: str | list[str]) -> list[Location]:
+    """The files that one or several paths mean, see `files_of`."""
+    return files_of(path).found
+
+
+def files_of(path: str | list[str]) -> Files:
     """The files that one or several paths mean, sorted by name, each once.
 
     A path is a file, a glob (`*`, `?`, `[…]`, `**`), a folder, any of these as an fsspec URL, or
     `package:NAME/…` with any of these inside an installed Python package (which is not imported). A folder
-    means all files below it with a data extension, except hidden ones and READMEs.
+    means all files below it with a data extension, compressed or not, except hidden ones, READMEs and licences.
 
     Raises:
         InputError: a path matches nothing, or its package or protocol is not installed.
@@ -87,11 +112,14 @@ def expand(path: str | list[str]) -> list[Location]:
     patterns = [path] if isinstance(path, str) else path
     if not patterns:
         raise InputError("corpus.path is an empty list; name at least one file, glob, folder or URL")
-    found = [place for pattern in patterns for place in _matches(pattern)]
+    matches = [_matches(pattern) for pattern in patterns]
+    found = [place for match in matches for place in match.found]
     first = dict[str, Location]()
     for place in sorted(found, key=lambda place: (place.name, place.path)):
         first.setdefault(place.url, place)
-    return list(first.values())
+    named = {place.name for place in first.values()}
+    passed_over = {name for match in matches for name in match.passed_over} - named
+    return Files(list(first.values()), sorted(passed_over))
 
 
 def package_file(reference: str) -> Path:
@@ -100,7 +128,7 @@ def package_file(reference: str) -> Path:
     Raises:
         InputError: the package is not installed, or not exactly one of its files matches.
     """
-    found = _package_matches(reference)
+    found = _package_matches(reference).found
     if len(found) > 1:
         names = ", ".join(place.name for place in found[:5])
         raise InputError(f"{reference} must mean one file, but {len(found)} match: {names}; name one of them")
@@ -119,7 +147,7 @@ def display_name(path: str) -> str:
     return re.sub(query, "", without_user)
 
 
-def _matches(pattern: str) -> list[Location]:
+def _matches(pattern: str) -> Files:
     if not pattern.strip():
         raise InputError("corpus.path is empty; name a file, glob, folder or URL")
     if pattern.startswith(PACKAGE_PREFIX):
@@ -127,18 +155,20 @@ def _matches(pattern: str) -> list[Location]:
     return _remote_matches(pattern) if "://" in pattern else _local_matches(pattern)
 
 
-def _local_matches(pattern: str) -> list[Location]:
+def _local_matches(pattern: str) -> Files:
     pattern = os.path.expanduser(pattern)
     if os.path.isdir(pattern):
-        names = [os.path.join(pattern, name) for name in _data_files(_files_below("**/*", pattern))]
-    elif os.path.isfile(pattern):
-        names = [pattern]
-    else:
+        names, others = (
+            [os.path.join(pattern, name) for name in names] for names in _split(_files_below("**/*", pattern))
+        )
+        return _some([_local(name, name) for name in names], pattern, others)
+    names = [pattern]
+    if not os.path.isfile(pattern):
         names = [name for name in glob.glob(pattern, recursive=True) if os.path.isfile(name)]
     return _some([_local(name, name) for name in names], pattern)
 
 
-def _package_matches(reference: str) -> list[Location]:
+def _package_matches(reference: str) -> Files:
     name, _, pattern = reference.removeprefix(PACKAGE_PREFIX).partition("/")
     if not name.isidentifier() or not pattern or ".." in pattern.split("/") or pattern.startswith("/"):
         raise InputError(
@@ -150,18 +180,18 @@ def _package_matches(reference: str) -> list[Location]:
         raise InputError(
             f"{reference} needs the Python package {name}, which is not installed; pip install {name.replace('_', '-')}"
         )
-    found = [
-        _local(os.path.join(root, file), f"{PACKAGE_PREFIX}{name}/{file}")
-        for root in spec.submodule_search_locations or []
-        for file in _files_of_package(root, pattern)
-    ]
-    return _some(found, reference)
+    shown, found, others = f"{PACKAGE_PREFIX}{name}", list[Location](), list[str]()
+    for root in spec.submodule_search_locations or []:
+        files, rest = _files_of_package(root, pattern)
+        found += [_local(os.path.join(root, file), f"{shown}/{file}") for file in files]
+        others += [f"{shown}/{file}" for file in rest]
+    return _some(found, reference, others)
 
 
-def _files_of_package(root: str, pattern: str) -> list[str]:
+def _files_of_package(root: str, pattern: str) -> tuple[list[str], list[str]]:
     if os.path.isdir(os.path.join(root, pattern)):
-        return _data_files(_files_below(f"{pattern.rstrip('/')}/**/*", root))
-    return sorted(_files_below(pattern, root))
+        return _split(_files_below(f"{pattern.rstrip('/')}/**/*", root))
+    return sorted(_files_below(pattern, root)), []
 
 
 def _files_below(pattern: str, root: str) -> list[str]:
@@ -170,17 +200,17 @@ def _files_below(pattern: str, root: str) -> list[str]:
     return [name for name in names if os.path.isfile(os.path.join(root, name))]
 
 
-def _remote_matches(pattern: str) -> list[Location]:
-    shown = display_name(pattern)
+def _remote_matches(pattern: str) -> Files:
+    shown, others = display_name(pattern), list[str]()
     try:
         filesystem, path = url_to_fs(pattern)
         # A worker lives long and its listings are cached: without this, new files would not be seen.
         filesystem.invalidate_cache()
         if filesystem.isfile(path):
-            return [Location(shown, path, filesystem, _signature(filesystem, path, filesystem.info(path)))]
+            return Files([Location(shown, path, filesystem, _signature(filesystem, path, filesystem.info(path)))], [])
         if filesystem.isdir(path):
             entries = filesystem.find(path, detail=True)
-            found = _data_files(_visible(entries, path))
+            found, others = _split(_visible(entries, path))
         else:
             entries = filesystem.glob(path, detail=True) if glob.has_magic(path) else {}
             names = [name for name, entry in entries.items() if entry["type"] != "directory"]
@@ -200,7 +230,7 @@ def _remote_matches(pattern: str) -> list[Location]:
         )
         for name in found
     ]
-    return _some(locations, shown)
+    return _some(locations, shown, [display_name(filesystem.unstrip_protocol(name)) for name in others])
 
 
 def _signature(filesystem: AbstractFileSystem, path: str, entry: dict[str, Any]) -> str | None:
@@ -244,24 +274,26 @@ def _visible(names: Iterable[str], root: str) -> list[str]:
     return [name for name in names if "/." not in f"/{name.removeprefix(root).lstrip('/')}"]
 
 
-def _data_files(names: Iterable[str]) -> list[str]:
-    """Those that a folder stands for: data by their extension. A README beside them describes them."""
-    paths = ((name, PurePosixPath(name)) for name in names)
-    return [name for name, path in paths if path.suffix.lower() in DATA_EXTENSIONS and path.stem.lower() != "readme"]
+def _split(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Those that a folder stands for, data by their extension, and the others. Documents about the data are neither."""
+    kept = [name for name in names if PurePosixPath(name).name.lower().partition(".")[0] not in _DOCUMENTS]
+    data = [name for name in kept if extension_of(name) in DATA_EXTENSIONS]
+    return data, sorted(set(kept).difference(data))
 
 
 def _local(path: str, name: str) -> Location:
     return Location(name, os.path.abspath(path), LocalFileSystem(), _local_signature(path))
 
 
-def _some(found: list[Location], pattern: str) -> list[Location]:
+def _some(found: list[Location], pattern: str, others: Sequence[str] = ()) -> Files:
     if not found:
+        only = f" (it holds files of other kinds: {', '.join(others[:3])})" if others else ""
         raise InputError(
-            f"nothing matches {pattern}; expected a file, a glob that matches one, or a folder "
-            f"with {', '.join(DATA_EXTENSIONS)} files (for a Hugging Face dataset set corpus.format: "
-            "huggingface)"
+            f"nothing matches {pattern}{only}; expected a file, a glob that matches one, or a folder "
+            f"with {', '.join(DATA_EXTENSIONS)} files, compressed or not (for a Hugging Face dataset set "
+            "corpus.format: huggingface)"
         )
-    return found
+    return Files(found, list(others))
 
 
 def absolute_url(path: str) -> str:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.examples import Conversation, Example, PromptCompletion, words_said
 
 _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = re.compile(r"['’]")
@@ -98,14 +98,16 @@ def words_of(text: str) -> list[str]:
 def _counted(example: Example) -> Iterator[str]:
     """The texts that the loss counts."""
     if isinstance(example, Conversation):
-        yield from (message.get("content") or "" for message in example.messages if message["role"] == "assistant")
+        for place, message in enumerate(example.messages[example.prompt_turns or 0 :], example.prompt_turns or 0):
+            if message["role"] == "assistant" and place not in example.uncounted:
+                yield from words_said(message)
     else:
         yield example.completion if isinstance(example, PromptCompletion) else example.text
 
 
 def _all_texts(example: Example) -> Iterator[str]:
     if isinstance(example, Conversation):
-        yield from (message.get("content") or "" for message in example.messages)
+        yield from (text for message in example.messages for text in words_said(message))
     elif isinstance(example, PromptCompletion):
         yield from (example.prompt, example.completion)
     else:

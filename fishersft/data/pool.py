@@ -13,7 +13,7 @@ import numpy as np
 
 from fishersft.config import CorpusConfig
 from fishersft.data.duplicates import kept_occurrences, numbered
-from fishersft.data.examples import example_of
+from fishersft.data.formats import example_of, format_in_words
 from fishersft.data.readers import ReadCounts, Row, read_rows
 from fishersft.data.rows import encode_row
 from fishersft.data.spool import Spool
@@ -73,7 +73,7 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         rows: of the corpus, read once.
         config: the kind of example, `max_rows` and `held_out_fraction`.
         seed: of the sample and the split.
-        counts: what the reader counts in; takes up the counts from blank to pool.
+        counts: what the reader counts in; takes up the counts from blank to pool, formats and bad_rows.
         spool: takes up the rows.
 
     Raises:
@@ -119,21 +119,27 @@ def read_whole(config: CorpusConfig, seed: int, spool: Spool) -> Pool:
 
 
 def _spooled(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: ReadCounts, spool: Spool) -> ReadRows:
-    """Blank rows are only counted."""
+    """Blank rows are only counted, and bad ones too where the config skips them."""
     digests, files, numbers, texts = bytearray(), array("i"), array("q"), array("q")
     names = dict[str, int]()
     sample = None if config.max_rows is None else _Sample(config.max_rows)
     for row in rows:
-        example = example_of(row, config)
+        try:
+            example, encoded = example_of(row, config), _encoded(row)
+        except InputError as error:
+            counts.skip_or_raise(error, config)
+            continue
         if example is None:
             counts.blank += 1
             continue
+        in_words = format_in_words(row, config)
+        counts.formats[in_words] = counts.formats.get(in_words, 0) + 1
         digest = bytes.fromhex(example.digest)
         may_be_kept = sample is None or sample.may_hold(_fraction(seed, "sample", digest))
         digests += digest
         files.append(names.setdefault(row.source, len(names)))
         numbers.append(row.number)
-        texts.append(spool.append(_encoded(row)) if may_be_kept else _NOT_KEPT)
+        texts.append(spool.append(encoded) if may_be_kept else _NOT_KEPT)
     return ReadRows(
         np.frombuffer(digests, dtype=np.uint8).reshape(-1, _DIGEST_BYTES),
         np.frombuffer(files, dtype=np.int32),
@@ -195,16 +201,19 @@ def _fraction(seed: int, purpose: str, digest: bytes) -> float:
 
 def _too_few(distinct: int, counts: ReadCounts) -> str:
     read = f"{counts.rows_read} rows read from {', '.join(counts.sources[:3]) or 'no file'}"
+    bad = f", {counts.bad} bad, first: {counts.bad_rows[0]}" if counts.bad else ""
     if distinct:
         return (
             f"the corpus leaves too few distinct examples, {distinct} ({read}, {counts.duplicates} duplicates, "
-            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern); at least "
+            f"{counts.blank} blank, {counts.unmatched} that do not match corpus.pattern{bad}); at least "
             f"{_LEAST_HELD_OUT + 1} are needed, {_LEAST_HELD_OUT} to hold out and one to choose from"
         )
     if not counts.rows_read:
         return f"the corpus is empty: {read}; check corpus.path"
     if counts.blank == counts.rows_read:
         return f"the corpus is empty: {read}, all blank; check corpus.path and the field names"
+    if counts.bad:
+        return f"the corpus is empty: {read}, {counts.blank} blank{bad}; correct the rows or corpus.example"
     return (
         f"the corpus is empty: {read}, {counts.blank} blank, {counts.unmatched} that do not match "
         "corpus.pattern; the pattern must match a row from its start to its end"

@@ -17,13 +17,24 @@ def lines(location: Location) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: the file is not valid UTF-8, naming line and byte; or reading it broke off.
     """
+    for number, line in checked_lines(location):
+        if isinstance(line, InputError):
+            raise line
+        yield number, line.removesuffix("\r")
+
+
+def checked_lines(location: Location) -> Iterator[tuple[int, str | InputError]]:
+    """(1-based number, line without its newline, or the error for one that is not valid UTF-8).
+
+    Raises:
+        InputError: reading the file broke off.
+    """
     for number, (start, raw) in enumerate(_raw_lines(location), 1):
         try:
             # A byte order mark is no part of the text.
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise _not_utf8(location, number, start + error.start, raw[error.start]) from error
-        yield number, line.removesuffix("\r")
+            yield number, _not_utf8(location, number, start + error.start, raw[error.start])
 
 
 def blocks(location: Location) -> Iterator[tuple[int, str]]:

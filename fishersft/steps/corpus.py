@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig, CurateConfig
-from fishersft.data.examples import Example, example_of
+from fishersft.data.examples import Example
+from fishersft.data.formats import example_of
 from fishersft.data.keys import digest_of
 from fishersft.data.pool import Pool, ReadRows, read_pool, read_whole
 from fishersft.data.readers import Row
@@ -30,7 +31,7 @@ from fishersft.steps.listing import found_or_read
 from fishersft.steps.outcome import Outcome, find_or_make
 
 # Raise it too when a file is read into other rows: what was read is found again without reading (see listing.py).
-CORPUS_VERSION = 2
+CORPUS_VERSION = 3
 SHARD_VERSION = 1
 
 _VERSIONS = {"corpus_version": CORPUS_VERSION, "shard_version": SHARD_VERSION}

@@ -20,9 +20,12 @@ from fishersft.steps.outcome import Outcome, find_or_make
 OVERLAP_VERSION = 1
 _TENTH = 10
 _FIELDS = {  # that an example is made of
-    "text": ("text_field",),
-    "prompt-completion": ("prompt_field", "completion_field"),
-    "messages": ("messages_field",),
+    "example",
+    "text_field",
+    "prompt_field",
+    "completion_field",
+    "messages_field",
+    "ignore_message_keys",
 }
 
 
@@ -158,7 +161,7 @@ def _examples(store: Store, config: CurateConfig, measured: _MeasuredOn) -> list
 
 def _fields(corpus: CorpusConfig) -> dict[str, object]:
     """What of a row an example is made of."""
-    return corpus.model_dump(include={"example", *_FIELDS[corpus.example]})
+    return corpus.model_dump(include=_FIELDS)
 
 
 @lru_cache(maxsize=4)

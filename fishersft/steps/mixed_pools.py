@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fishersft.config import CorpusConfig
-from fishersft.data.examples import as_text, example_of
+from fishersft.data.examples import as_text
+from fishersft.data.formats import example_of
 from fishersft.data.readers import ReadCounts, read_rows
 from fishersft.errors import InputError
 from fishersft.experiments.mixed_pools import MixedPool, mixed_pool

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fishersft.config import CorpusConfig
-from fishersft.data.examples import Conversation, Example, Message, PromptCompletion, TextExample, example_of
+from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample, example_of
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
@@ -35,7 +35,7 @@ def test_a_prompt_and_its_completion_are_kept_as_they_are() -> None:
 
 def test_a_conversation_keeps_roles_and_contents() -> None:
     expected = Conversation(
-        (Message("user", "Who's there?"), Message("assistant", "Nay, answer me."), Message("tool", ""))
+        ({"role": "user", "content": "Who's there?"}, {"role": "assistant", "content": "Nay, answer me."}, {"role": "tool", "content": ""})
     )
     messages = [USER | {"name": "Bernardo", "tool_calls": None}, ASSISTANT, {"role": "tool", "content": ""}]
     assert example("messages", {"messages": messages}) == expected
@@ -118,7 +118,7 @@ def test_the_digest_is_the_hash_of_canonical_json() -> None:
     assert text.canonical() == '{"text":"Où?"}'
     assert text.digest == hashlib.sha256('{"text":"Où?"}'.encode()).hexdigest()
     assert PromptCompletion("a", "b").canonical() == '{"completion":"b","prompt":"a"}'
-    chat = Conversation((Message("assistant", "x"),))
+    chat = Conversation(({"role": "assistant", "content": "x"},))
     assert chat.canonical() == '{"messages":[{"content":"x","role":"assistant"}]}'
 
 

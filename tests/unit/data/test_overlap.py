@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fishersft.data.examples import Conversation, Example, Message, PromptCompletion, TextExample
+from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample
 from fishersft.data.overlap import find_overlap, words_of
 
 VERSE = "Rough winds do shake the darling buds of May, and summer's lease hath all too short a date"
@@ -54,7 +54,7 @@ def test_a_prompt_that_many_examples_have_is_no_overlap() -> None:
     held_out: list[Example] = [
         PromptCompletion(prompt, "Seven brides for seven brothers."),
         PromptCompletion(prompt, "Rough winds do shake the darling buds."),
-        Conversation((Message("system", prompt), Message("assistant", "rough winds do shake the buds"))),
+        Conversation((Message("system", prompt), {"role": "assistant", "content": "rough winds do shake the buds"})),
     ]
     pool: list[Example] = [PromptCompletion(prompt, "Six."), PromptCompletion("Go on:", VERSE)]
     assert overlapping(held_out, pool) == [False, True, True]
