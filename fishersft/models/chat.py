@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from fishersft.errors import InputError
-
-Message = dict[str, Any]
-Span = tuple[int, int]
+from fishersft.models.assistant_spans import Message, Span, assistant_spans
 
 FIXED_DATE = "26 Jul 2024"  # what Llama's templates print where they know no date
 _FIXED_DIRECTIVES = {
@@ -49,8 +47,6 @@ _FIXED_CLOCK = (
 # What a template, which may hold any expression, can raise beside Jinja's own errors.
 _TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 _PROBE = "Zebra 7"
-_THOUGHT = "<think>"
-_REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def chat_template_text(setting: str) -> str:
@@ -86,7 +82,7 @@ class ChatTemplate:
 
     Which text the loss counts comes from the template's `{% generation %}` marks: its own, or those of the training
     variant that TRL has of it, which TRL's `SFTTrainer` would take. Where there are neither, it comes from comparing
-    renderings, see `assistant_spans`. Dates are printed as of `FIXED_DATE`, so that tokens do not change from day to day.
+    renderings, see `assistant_spans`. Dates are rendered as of `FIXED_DATE`, so that tokens do not change every day.
 
     Args:
         tokenizer: with a chat template.
@@ -150,23 +146,12 @@ class ChatTemplate:
         variables: dict[str, Any] | None,
         text: str,
     ) -> list[Span]:
-        """What each of the assistant's messages wrote in a rendering without marks, by comparing it with others.
+        """The spans of `text`, what `render` gives, that each of the assistant's messages wrote."""
 
-        A span begins where the generation prompt ends and reaches to where the next message begins, end-of-turn token
-        included.
+        def render(messages: Sequence[Message], generation_prompt: bool = False) -> str:
+            return self.render(messages, tools, variables, generation_prompt)
 
-        Args:
-            text: what `render` gives for these messages.
-
-        Raises:
-            InputError: the comparison does not tell.
-        """
-
-        def render(some: Sequence[Message], generation_prompt: bool = False) -> str:
-            return self.render(some, tools, variables, generation_prompt)
-
-        turns = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-        return [_span(render, messages, turn, text, self._tokenizer.eos_token) for turn in turns]
+        return assistant_spans(render, messages, text, self._tokenizer.eos_token)
 
     def _rendered(
         self,
@@ -181,9 +166,9 @@ class ChatTemplate:
         # As `apply_chat_template` does: templates print None, or fail on it, where they handle a missing key.
         chat = [{key: value for key, value in message.items() if value is not None} for message in messages]
         try:
-            texts, spans = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 [chat],
-                tools=tools,
+                tools=list(tools) if tools is not None else None,
                 chat_template=_FIXED_CLOCK + template if "strftime_now" in template else template,
                 return_assistant_tokens_mask=marked,
                 add_generation_prompt=generation_prompt,
@@ -194,6 +179,7 @@ class ChatTemplate:
                 f"the chat template refuses the conversation that begins {_beginning(messages)}: "
                 f"{_one_line(error)}; change or leave out the row, or set corpus.chat_template"
             ) from error
+        texts, spans = rendered
         return texts[0], spans[0] if marked else None
 
     def _template(self, template: str | None, tools: list[dict[str, Any]] | None) -> str:
@@ -226,73 +212,6 @@ def _training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 def _has_marks(template: str) -> bool:
     return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
-
-
-def _span(render: Callable[..., str], messages: Sequence[Message], turn: int, text: str, end_token: str) -> Span:
-    """What the message at `turn` wrote in `text`, the rendering of all messages."""
-    try:
-        begun = _begun(render, messages, turn)
-        through = text if turn == len(messages) - 1 else render(messages[: turn + 1])
-    except InputError:  # a template may refuse the beginning of a conversation that it takes as a whole
-        begun = through = None
-    if begun and through and text.startswith(through) and through.startswith(begun):
-        return len(begun), len(through)
-    return _span_by_substitution(render, messages, turn, text, begun, end_token)
-
-
-def _begun(render: Callable[..., str], messages: Sequence[Message], turn: int) -> str | None:
-    """The messages before one, and what makes the assistant speak, but for the beginning of a thought."""
-    if not turn:
-        return None
-    prompted = render(messages[:turn], generation_prompt=True)
-    thought = prompted.rfind(_THOUGHT)
-    if thought < 0 or thought < len(render(messages[:turn])):
-        return prompted
-    return prompted[:thought]
-
-
-def _span_by_substitution(
-    render: Callable[..., str],
-    messages: Sequence[Message],
-    turn: int,
-    text: str,
-    begun: str | None,
-    end_token: str,
-) -> Span:
-    """The same where the template renders the beginning of a conversation otherwise than the whole.
-
-    Two renderings with other words in the place of the message's content have in common what is written before it and
-    after it.
-    """
-    without_reasoning = {key: value for key, value in messages[turn].items() if key not in _REASONING}
-
-    def around(end: int | None) -> tuple[str, str]:
-        one, two = (
-            render([*messages[:turn], {**without_reasoning, "content": words}, *messages[turn + 1 : end]])
-            for words in ("one", "two")
-        )
-        return os.path.commonprefix([one, two]), os.path.commonprefix([one[::-1], two[::-1]])[::-1]
-
-    before, after = around(None)
-    begin = len(os.path.commonprefix([text, before]))
-    content_end = len(text) - len(os.path.commonprefix([text[::-1], after[::-1]]))
-    if begun is not None:
-        header = begun[len(os.path.commonprefix([begun, render(messages[:turn])])) :]
-        found = text.rfind(header, 0, begin + len(header)) if header else -1
-        begin = found + len(header) if 0 <= found <= begin else begin
-    if turn == len(messages) - 1:
-        return begin, len(text)
-    try:
-        _, closing = around(turn + 1)
-    except InputError:
-        closing = ""
-    closing = closing if after.startswith(closing) else closing.removesuffix(end_token)  # of the whole conversation
-    if not closing.strip() or not after.startswith(closing):
-        raise InputError(
-            f"where message {turn + 1} ends cannot be told, as the chat template ends it otherwise when the conversation "
-            "goes on; set corpus.chat_template to a template with {% generation %} marks"
-        )
-    return begin, max(begin, content_end) + len(closing)
 
 
 def _beginning(messages: Sequence[Message]) -> str:

@@ -13,7 +13,7 @@ from fishersft.models.tokenising import Tokenised
 
 
 def tokens_digest(sentences: Sequence[Tokenised]) -> str:
-    """The sha256 of what a model sees of examples in their order: their token ids, which the loss counts, what was cut."""
+    """The sha256 of what a model sees of examples in their order: token ids, loss positions, whether they were cut."""
     tensors = _tensors(sentences)
     digest = hashlib.sha256()
     for name in ("offsets", "input_ids", "loss_mask", "truncated"):

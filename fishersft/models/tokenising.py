@@ -170,8 +170,8 @@ class Tokeniser:
         turns = [place for place, message in enumerate(example.messages) if message["role"] == "assistant"]
         if len(spans) != len(turns):
             raise InputError(
-                f"the chat template marks {len(spans)} parts for {len(turns)} assistant messages, so which part to leave "
-                'out for "weight": 0 or "train": false cannot be told; set corpus.chat_template to another template'
+                f'cannot tell which part to leave out for "weight": 0 or "train": false: the chat template marks '
+                f"{len(spans)} parts for {len(turns)} assistant messages; set corpus.chat_template to another template"
             )
         return [span for turn, span in zip(turns, spans, strict=True) if turn in messages]
 

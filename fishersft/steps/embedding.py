@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -110,9 +110,7 @@ def examples_digest(examples: list[Example]) -> str:
     return digest_of([example.digest for example in examples])
 
 
-def _determinants(
-    model: PreparedModel, config: CurateConfig, tokens: Outcome
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _determinants(model: PreparedModel, config: CurateConfig, tokens: Outcome) -> tuple[dict[str, Any], dict[str, Any]]:
     """Params and inputs of the key: all that changes the bytes, and nothing else."""
     params: dict[str, Any] = {"dtype": config.model.dtype}
     storage = config.embedding.storage or config.model.dtype

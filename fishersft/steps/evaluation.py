@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -104,7 +104,7 @@ def complete_prompts(
         tokens = sum(map(len, prompts)) + sum(len(tokeniser.tokenizer(text)["input_ids"]) for text in texts)
         draft.facts.update(prompts=len(prompts), tokens=tokens)
 
-    params = {
+    params: dict[str, Any] = {
         "new_tokens": settings.new_tokens,
         "dtype": config.model.dtype,
     }

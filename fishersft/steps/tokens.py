@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 TOKENISING_VERSION = 2
 TOKENS_FILE = "tokens.safetensors"
-_LIBRARIES = ("jinja2", "tokenizers", "transformers", "trl")  # whatever they change shows when shards are tokenised anew
+_LIBRARIES = (
+    "jinja2",
+    "tokenizers",
+    "transformers",
+    "trl",
+)  # whatever they change shows when shards are tokenised anew
 _BAD_ROWS = 20  # that are named
 _ROWS_FOR_PROCESSES = 20_000  # fewer are done before other processes have started
 
@@ -93,7 +98,7 @@ def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
 
 
 def tokenised(model: PreparedModel, config: CurateConfig, examples: Sequence[Example]) -> list[Tokenised]:
-    """Examples as a model sees them that `config.model` names or started from; those that cannot be tokenised as empty."""
+    """Examples as the config's model sees them; those that cannot be tokenised have no token."""
     return _tokenised(model, config, examples)[0]
 
 
@@ -112,9 +117,12 @@ def shard_tokens(store: Store, tokens: Outcome) -> list[Tokenised]:
 
 
 def check_rows(
-    store: Store, config: CurateConfig, corpora: Sequence[tuple[CurateConfig, str]], on_progress: OnProgress | None = None
+    store: Store,
+    config: CurateConfig,
+    corpora: Sequence[tuple[CurateConfig, str]],
+    on_progress: OnProgress | None = None,
 ) -> TokenCounts:
-    """Tokenises every row of some corpora, held-out ones included, for the model that chooses and the one that is trained.
+    """Tokenises every row of some corpora, held-out ones too, for the model that chooses and the one that is trained.
 
     Args:
         config: of the run.
