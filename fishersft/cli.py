@@ -105,7 +105,8 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
 
     settings = load_config(config, overrides or ())
     with recorded_run(open_store(settings.store), f"embed-{settings.name}") as run:
-        corpus, embeddings = _embed(settings)
+        corpus, _ = _read(settings)
+        embeddings = _embed_shards(settings, corpus, "shard")
         run.note(corpus=corpus.key)
     terminal.print_outcomes([corpus, *embeddings])
     for outcome in embeddings:
@@ -276,24 +277,22 @@ def _flow(name: str) -> Callable[[Any], RunResult]:
     return flow
 
 
-def _embed(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
+def _read(settings: CurateConfig) -> tuple[Outcome, Outcome | None]:
+    """The corpus and the target, if there is one, once every row of both has been checked."""
     from fishersft.models.source import find_model
-    from fishersft.steps.corpus import read_corpus
+    from fishersft.steps.checking import check_corpora
+    from fishersft.steps.corpus import read_corpus, read_target
     from fishersft.steps.outcome import open_store
 
     find_model(settings.model)
+    store = open_store(settings.store)
     with terminal.console.status("reading the corpus"):
-        corpus = read_corpus(open_store(settings.store), settings)
-    return corpus, _embed_shards(settings, corpus, "shard")
-
-
-def _embed_target(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
-    from fishersft.steps.corpus import read_target, target_config
-    from fishersft.steps.outcome import open_store
-
-    with terminal.console.status("reading the target"):
-        target = read_target(open_store(settings.store), settings)
-    return target, _embed_shards(target_config(settings), target, "target shard")
+        corpus = read_corpus(store, settings)
+        target = None if settings.selection.target is None else read_target(store, settings)
+    with terminal.progress_bars() as progress:
+        found = check_corpora(store, settings, corpus, target, on_progress=terminal.bar(progress, "checking rows"))
+    terminal.print_lines(found)
+    return corpus, target
 
 
 def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
@@ -325,14 +324,16 @@ def _select_from_corpus(settings: CurateConfig) -> None:
 
 
 def _embed_and_select(settings: CurateConfig, run: Run) -> None:
+    from fishersft.steps.corpus import target_config
     from fishersft.steps.outcome import open_store
     from fishersft.steps.publishing import output_folder, publish_dataset
     from fishersft.steps.selection import select_informative
 
-    corpus, embeddings = _embed(settings)
+    corpus, target_corpus = _read(settings)
+    embeddings = _embed_shards(settings, corpus, "shard")
     made, target = [corpus, *embeddings], list[str]()
-    if settings.selection.target is not None:
-        target_corpus, target_embeddings = _embed_target(settings)
+    if target_corpus is not None:
+        target_embeddings = _embed_shards(target_config(settings), target_corpus, "target shard")
         made += [target_corpus, *target_embeddings]
         target = [outcome.key for outcome in target_embeddings]
     store = open_store(settings.store)

@@ -87,6 +87,12 @@ def print_selection(facts: dict[str, Any]) -> None:
         console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
 
 
+def print_lines(lines: list[str]) -> None:
+    """What was found, a line each; nothing in them is markup."""
+    for line in lines:
+        console.print(escape(line), highlight=False)
+
+
 def print_path(what: str, path: str) -> None:
     """A line that names where something is, never wrapped."""
     typer.echo(f"{what + ':':8} {path}")

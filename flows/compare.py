@@ -57,8 +57,10 @@ def compare(config: CompareConfig) -> RunResult | State[AtWork]:
 def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     corpus = curation.read_corpus(config)
     curation.prepare_model(config)
+    target = None if config.target is None else curation.read_target(config.aiming())
+    curation.check_rows(config if target is None else config.aiming(), corpus, target)
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
-    towards = _target(config, workers)
+    towards = [] if target is None else [target, *_embed_target(config, workers, target)]
     pool = [outcome.key for outcome in embedded]
     trainings = _Trainings(
         config,
@@ -82,13 +84,9 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
 
 
-def _target(config: CompareConfig, workers: Workers | None) -> list[Outcome]:
-    """The target's corpus artifact and the embeddings of its shards; nothing where the pool is the target."""
-    if config.target is None:
-        return []
-    aiming = config.aiming()
-    target = curation.read_target(aiming)
-    return [target, *embedding.embed_target(target_config(aiming), workers, target)]
+def _embed_target(config: CompareConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
+    """The embeddings of the target's shards."""
+    return embedding.embed_target(target_config(config.aiming()), workers, target)
 
 
 def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:

@@ -76,11 +76,13 @@ def _curate(
     config: CurateConfig, workers: Workers | None, corpus: Outcome, run: Run, previous: RunRecord | None
 ) -> RunResult:
     model = tasks.prepare_model(config)
+    target_corpus = tasks.read_target(config) if config.selection.target is not None else None
+    tasks.check_rows(config, corpus, target_corpus)
 
     embedded = embedding.embed_corpus(config, workers, corpus)
     embeddings = [outcome.key for outcome in embedded]
 
-    towards = _target(config, workers) if config.selection.target is not None else []
+    towards = [] if target_corpus is None else _target(config, workers, target_corpus)
     target = [outcome.key for outcome in towards[1:]]
 
     method = method_of(config)
@@ -150,7 +152,6 @@ def _curate(
     return result
 
 
-def _target(config: CurateConfig, workers: Workers | None) -> list[Outcome]:
+def _target(config: CurateConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
     """The target's corpus artifact, and the embeddings of its shards."""
-    target = tasks.read_target(config)
     return [target, *embedding.embed_target(target_config(config), workers, target)]

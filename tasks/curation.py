@@ -10,8 +10,8 @@ from fishersft.models.harness import check_tasks
 from fishersft.models.source import find_model
 from fishersft.reporting.proposal import Proposal
 from fishersft.reporting.summary import ThisRun
-from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import (
+    checking,
     embedding,
     evaluation,
     harness,
@@ -23,6 +23,7 @@ from fishersft.steps import (
     selection,
     training,
 )
+from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import this_run as this_run_steps
 from fishersft.steps.judges import check_judges
 from fishersft.steps.outcome import Outcome, open_store
@@ -58,6 +59,14 @@ def prepare_model(config: CurateConfig) -> str:
 def read_corpus(config: CurateConfig) -> Outcome:
     """Corpus → shards."""
     return logged(corpus_steps.read_corpus(open_store(config.store), config))
+
+
+@step("check every row")
+def check_rows(config: CurateConfig, corpus: Outcome, target: Outcome | None = None, evaluated: bool = True) -> None:
+    """Corpus and target → tokens; fails before any model computes where a row cannot be trained on."""
+    progress = Progress("checking rows", "rows")
+    for line in checking.check_corpora(open_store(config.store), config, corpus, target, evaluated, progress):
+        get_run_logger().info("%s", line)
 
 
 @step("embed shard {number} of {total}")

@@ -72,6 +72,17 @@ def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome
     return find_or_make(store, "overlap", OVERLAP_VERSION, params, inputs, write, [f"corpus/{corpus}", measured.source])
 
 
+def read_evaluated(store: Store, config: CurateConfig) -> Outcome:
+    """Reads `evaluation.corpus`, once in a process, so that all models of a run see the same.
+
+    Raises:
+        InputError: as `read_whole_corpus` does.
+    """
+    assert config.evaluation.corpus is not None
+    read_by = CurateConfig(corpus=config.evaluation.corpus, seed=config.seed, embedding=config.embedding)
+    return _read_once(store, read_by.model_dump_json())
+
+
 def evaluated_examples(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
     """The held-out examples of a corpus, or those of `evaluation.corpus`, that outcomes are measured on.
 
@@ -149,8 +160,7 @@ def _candidates(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
 def _measured_on(store: Store, config: CurateConfig, corpus: str) -> _MeasuredOn:
     if config.evaluation.corpus is None:
         return _MeasuredOn([load_index(store, corpus).held_out], f"corpus/{corpus}")
-    read_by = CurateConfig(corpus=config.evaluation.corpus, seed=config.seed, embedding=config.embedding)
-    evaluated = _read_once(store, read_by.model_dump_json())
+    evaluated = read_evaluated(store, config)
     return _MeasuredOn(evaluated.facts["shard_keys"], f"corpus/{evaluated.key}")
 
 
@@ -166,5 +176,4 @@ def _fields(corpus: CorpusConfig) -> dict[str, object]:
 
 @lru_cache(maxsize=4)
 def _read_once(store: Store, settings: str) -> Outcome:
-    """The corpus that is measured on, read once in a process, so that all models of a run see the same."""
     return read_whole_corpus(store, CurateConfig.model_validate_json(settings), "evaluation.corpus")

@@ -33,12 +33,8 @@ if TYPE_CHECKING:
 
 TOKENISING_VERSION = 2
 TOKENS_FILE = "tokens.safetensors"
-_LIBRARIES = (
-    "jinja2",
-    "tokenizers",
-    "transformers",
-    "trl",
-)  # whatever they change shows when shards are tokenised anew
+# Another version of one of them may tokenise differently.
+_LIBRARIES = ("jinja2", "tokenizers", "transformers", "trl")
 _BAD_ROWS = 20  # that are named
 _ROWS_FOR_PROCESSES = 20_000  # fewer are done before other processes have started
 

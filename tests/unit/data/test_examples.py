@@ -35,7 +35,11 @@ def test_a_prompt_and_its_completion_are_kept_as_they_are() -> None:
 
 def test_a_conversation_keeps_roles_and_contents() -> None:
     expected = Conversation(
-        ({"role": "user", "content": "Who's there?"}, {"role": "assistant", "content": "Nay, answer me."}, {"role": "tool", "content": ""})
+        (
+            {"role": "user", "content": "Who's there?"},
+            {"role": "assistant", "content": "Nay, answer me."},
+            {"role": "tool", "content": ""},
+        )
     )
     messages = [USER | {"name": "Bernardo", "tool_calls": None}, ASSISTANT, {"role": "tool", "content": ""}]
     assert example("messages", {"messages": messages}) == expected

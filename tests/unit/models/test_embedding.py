@@ -26,7 +26,7 @@ from fishersft.models.embedding import Embedded, embed
 from fishersft.models.forward import batches_by_tokens
 from fishersft.models.head import TokenScores
 from fishersft.models.loading import load_model
-from fishersft.models.tokenising import Tokeniser, Tokenised
+from fishersft.models.tokenising import Tokenised, Tokeniser
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.models import PreparedModel, loaded_tokeniser
 from tests.conftest import VERSES

@@ -15,7 +15,7 @@ from fishersft.data.examples import Conversation, Example, Message, PromptComple
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
 from fishersft.models.finetuning import TrainingRecord, finetune
-from fishersft.models.tokenising import Tokeniser, Tokenised
+from fishersft.models.tokenising import Tokenised, Tokeniser
 from tests.conftest import VERSES
 
 UNLIKE_VERSES = ["zzz 99 QQ", "x=y; y=z", "{[()]}"]

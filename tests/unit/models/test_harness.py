@@ -16,7 +16,7 @@ from fishersft.data.examples import PromptCompletion
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
 from fishersft.models.harness import TaskFigure, check_tasks, run_tasks
-from fishersft.models.tokenising import Tokeniser, Tokenised
+from fishersft.models.tokenising import Tokenised, Tokeniser
 from tests.conftest import VERSES
 
 STAND_IN = {

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from fishersft.config import FinetuneConfig
 from fishersft.data.examples import TextExample
 from fishersft.errors import InputError
-from fishersft.models.tokenising import Tokeniser, Tokenised
+from fishersft.models.tokenising import Tokenised, Tokeniser
 from fishersft.models.training_job import TrainingJob, run_in_processes
 from tests.conftest import VERSES
 
