@@ -22,7 +22,7 @@ def alpaca_example(row: Row) -> Conversation | None:
         InputError: a field is missing or of the wrong type.
     """
     instruction = field(row, "instruction")
-    name = answer_field(row)
+    name = answer_field(row.data)
     answer = field(row, name)
     if answer is None or not string(row, answer, name).strip():
         return None

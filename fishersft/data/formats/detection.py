@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fishersft.config import CorpusConfig
@@ -68,18 +68,26 @@ def format_in_words(row: Row, config: CorpusConfig) -> str:
     if kind == "messages":
         return "messages (role/content)" if name == "messages" else f"messages ({name}: role/content)"
     if kind == "alpaca":
-        context = next((name for name in CONTEXTS if name in row.data), CONTEXTS[0])
-        return f"Alpaca (instruction/{context}/{answer_field(row)})"
+        return f"Alpaca (instruction/{context_field(row.data)}/{answer_field(row.data)})"
     if kind == "prompt-completion":
         names = (config.prompt_field, config.completion_field)
         return "prompt and completion" + (f" ({'/'.join(names)})" if names != ("prompt", "completion") else "")
     return "preference data, by chosen" if kind == "preference" else f"text ({config.text_field})"
 
 
-def answer_field(row: Row) -> str:
+def answer_field(data: dict[str, Any]) -> str:
     """The field of an Alpaca row's answer: the first that holds something."""
-    there = [name for name in ANSWERS if name in row.data]
-    return next((name for name in there if filled(row.data[name])), there[0] if there else ANSWERS[0])
+    return _first_filled(data, ANSWERS)
+
+
+def context_field(data: dict[str, Any]) -> str:
+    """The field of what an Alpaca row's instruction is about: the first that holds something."""
+    return _first_filled(data, CONTEXTS)
+
+
+def _first_filled(data: dict[str, Any], names: Sequence[str]) -> str:
+    there = [name for name in names if name in data] or names
+    return next((name for name in there if filled(data.get(name))), there[0])
 
 
 def _by_fields(row: Row, enough: Callable[[Any], bool]) -> Format | None:

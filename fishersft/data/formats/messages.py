@@ -155,8 +155,6 @@ def _is_simple(item: dict[str, Any]) -> bool:
 def _message(row: Row, item: Any, name: str, ignored: Collection[str]) -> dict[str, Any]:
     if not isinstance(item, dict):
         wrong_type(row, item, name, "an object with role and content")
-    if "role" not in item and "from" in item:
-        raise InputError(f"{row.place}: {name} has from instead of role; set corpus.example: sharegpt for such turns")
     _require(row, item, "role", name)
     message = known_keys(row, item, name, _KNOWN, ignored)
     message["role"] = string(row, item["role"], f"{name}.role")
@@ -180,7 +178,7 @@ def _require(row: Row, item: dict[str, Any], key: str, name: str) -> None:
     if key not in item:
         raise InputError(
             f"{row.place}: {name} has no {key!r}; its keys are: {', '.join(map(str, item)) or 'none'}; "
-            "rename them to role and content"
+            "rename them to role and content, or set corpus.example: sharegpt where they are from and value"
         )
 
 

@@ -11,7 +11,7 @@ from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
 _CALLS = "function_call"
-_ROLES = {
+ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "chatgpt", "assistant", "bing", "bard", "model"), "assistant"),
     "system": "system",
@@ -35,7 +35,7 @@ def sharegpt_turns(row: Row, value: Any, name: str, ignored: Collection[str]) ->
     turns = Turns([], [])
     for i, item in enumerate(items_of(row, value, name, "a list of {from, value} turns")):
         if isinstance(item, dict) and len(item) == 2 and _is_simple(item):
-            turns.messages.append({"role": _ROLES[item["from"]], "content": item["value"]})
+            turns.messages.append({"role": ROLES[item["from"]], "content": item["value"]})
             continue
         place = f"{name}[{i}]"
         if not isinstance(item, dict):
@@ -57,7 +57,7 @@ def system_turn(row: Row) -> Turns:
 
 def _is_simple(item: dict[str, Any]) -> bool:
     sender = item.get("from")
-    return isinstance(item.get("value"), str) and isinstance(sender, str) and sender in _ROLES and sender != _CALLS
+    return isinstance(item.get("value"), str) and isinstance(sender, str) and sender in ROLES and sender != _CALLS
 
 
 def _message(row: Row, item: dict[str, Any], place: str, ignored: Collection[str]) -> dict[str, Any]:
@@ -69,12 +69,12 @@ def _message(row: Row, item: dict[str, Any], place: str, ignored: Collection[str
             )
     turn = known_keys(row, item, place, _KNOWN, ignored)
     sender = string(row, item["from"], f"{place}.from")
-    if sender not in _ROLES:
+    if sender not in ROLES:
         raise InputError(
-            f"{row.place}: {place} is from {sender[:40]!r}; expected one of {', '.join(_ROLES)}; rename it, or turn "
+            f"{row.place}: {place} is from {sender[:40]!r}; expected one of {', '.join(ROLES)}; rename it, or turn "
             "the conversations into messages of role and content"
         )
-    said_by = {"role": _ROLES[sender]} | {key: turn[key] for key in ("weight", "train") if key in turn}
+    said_by = {"role": ROLES[sender]} | {key: turn[key] for key in ("weight", "train") if key in turn}
     if sender == _CALLS:
         return said_by | {"tool_calls": _calls(row, item["value"], f"{place}.value")}
     return said_by | {"content": text_of(row, item["value"], f"{place}.value")}

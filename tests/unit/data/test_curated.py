@@ -239,6 +239,62 @@ def test_the_snippet_for_trl_gives_trls_own_columns(
     assert dataset.num_rows == 2
 
 
+SHAREGPT = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+ASKED = [{"role": "user", "content": "a"}]
+ANSWERED = [{"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"text": "x", "id": 1}, {"text": "x"}),
+        ({"prompt": "a", "completion": "b", "id": 1}, {"prompt": "a", "completion": "b"}),
+        ({"messages": [*ASKED, *ANSWERED]}, {"prompt": ASKED, "completion": ANSWERED}),
+        ({"conversations": SHAREGPT}, {"prompt": ASKED, "completion": ANSWERED}),
+        (
+            {"conversations": SHAREGPT, "system": "s"},
+            {"prompt": [{"role": "system", "content": "s"}, *ASKED], "completion": ANSWERED},
+        ),
+        ({"instruction": "a", "input": "", "output": "b"}, {"prompt": ASKED, "completion": ANSWERED}),
+        (
+            {"instruction": "a", "context": "c", "response": "b"},
+            {"prompt": [{"role": "user", "content": "a\n\nc"}], "completion": ANSWERED},
+        ),
+    ],
+)
+def test_the_snippet_for_trl_fits_the_format_that_was_found(
+    offline: Any, tmp_path: Path, row: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    card = write(tmp_path / "out", [row, row])
+    dataset = run_trl_snippet(card, tmp_path / "out", upto="trainer =", without="from trl")["dataset"]
+    assert dataset.to_list() == [expected, expected]
+    axolotl = yaml.safe_load(code_in(card, "yaml"))["datasets"][0]
+    factory = json.loads(code_in(card, "json"))["hamlet"]
+    named = {axolotl.get("field"), axolotl.get("field_messages"), *factory["columns"].values()}
+    assert named - {None} <= {*row, "input", "context"}
+
+
+def test_the_snippet_for_trl_keeps_the_input_of_an_instruction(offline: Any, tmp_path: Path) -> None:
+    row = {"instruction": "a", "input": "c", "output": "b"}
+    corpus = {"example": "prompt-completion", "prompt_field": "instruction", "completion_field": "output"}
+    card = write(tmp_path / "out", [row], facts(**corpus))
+    dataset = run_trl_snippet(card, tmp_path / "out", upto="trainer =", without="from trl")["dataset"]
+    assert dataset.to_list() == [{"prompt": "a\n\nc", "completion": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"text": "x"}, {"prompt": "a", "completion": "b"}], "rows are of several formats"),
+        ([{"chosen": "x", "rejected": "y"}], "rows are preference data"),
+    ],
+)
+def test_the_card_has_no_code_that_would_not_work(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
+    card = write(tmp_path, rows)
+    assert said in card
+    assert not blocks_of(card, "yaml") and len(blocks_of(card, "python")) == 1
+
+
 CONVERSATION = [
     {"role": "system", "content": "s"},
     {"role": "user", "content": "one"},

@@ -1,4 +1,4 @@
-"""Rows become examples, and a row that is none says which field is wrong and what to change."""
+"""Rows of named kinds become examples, and a row that is none says which field is wrong and what to change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fishersft.config import CorpusConfig
-from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample, example_of
+from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample, as_text
+from fishersft.data.formats import example_of
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
@@ -16,7 +17,7 @@ USER = {"role": "user", "content": "Who's there?"}
 ASSISTANT = {"role": "assistant", "content": "Nay, answer me."}
 
 
-def example(kind: str, data: dict[str, Any], **fields: str) -> Example | None:
+def example(kind: str, data: dict[str, Any], **fields: Any) -> Example | None:
     return example_of(Row(data, "a.jsonl", 7), CorpusConfig(path="a.jsonl", example=kind, **fields))
 
 
@@ -36,7 +37,7 @@ def test_a_prompt_and_its_completion_are_kept_as_they_are() -> None:
 def test_a_conversation_keeps_roles_and_contents() -> None:
     expected = Conversation(
         (
-            {"role": "user", "content": "Who's there?"},
+            {"role": "user", "content": "Who's there?", "name": "Bernardo"},
             {"role": "assistant", "content": "Nay, answer me."},
             {"role": "tool", "content": ""},
         )
@@ -44,16 +45,6 @@ def test_a_conversation_keeps_roles_and_contents() -> None:
     messages = [USER | {"name": "Bernardo", "tool_calls": None}, ASSISTANT, {"role": "tool", "content": ""}]
     assert example("messages", {"messages": messages}) == expected
     assert example("messages", {"chat": messages}, messages_field="chat") == expected
-
-
-def test_conversational_prompt_and_completion_are_a_conversation() -> None:
-    found = example("prompt-completion", {"prompt": [USER], "completion": [ASSISTANT]})
-    assert found == example("messages", {"messages": [USER, ASSISTANT]})
-
-
-def test_a_conversational_prompt_with_assistant_turns_is_refused() -> None:
-    with pytest.raises(InputError, match=r"a.jsonl:7: the prompt has an assistant's message.*to messages"):
-        example("prompt-completion", {"prompt": [USER, ASSISTANT, USER], "completion": [ASSISTANT]})
 
 
 @pytest.mark.parametrize(
@@ -64,10 +55,13 @@ def test_a_conversational_prompt_with_assistant_turns_is_refused() -> None:
         ("text", {"text": None}),
         ("prompt-completion", {"prompt": "Who's there?", "completion": "\n"}),
         ("prompt-completion", {"prompt": "Who's there?", "completion": None}),
-        ("prompt-completion", {"prompt": [USER], "completion": [{"role": "assistant", "content": ""}]}),
+        ("prompt-completion", {"prompt": [USER], "completion": []}),
         ("messages", {"messages": []}),
         ("messages", {"messages": None}),
-        ("messages", {"messages": [USER, {"role": "assistant", "content": " "}]}),
+        ("messages", {"messages": ""}),
+        ("messages", {"messages": [USER, ASSISTANT | {"weight": 0}]}),
+        ("auto", {"text": "", "prompt": None, "messages": None}),
+        ("auto", {"messages": []}),
     ],
 )
 def test_no_text_where_the_loss_is_counted_is_blank(kind: str, data: dict[str, Any]) -> None:
@@ -87,10 +81,13 @@ def test_no_text_where_the_loss_is_counted_is_blank(kind: str, data: dict[str, A
         ("text", {"text": ["x"]}, "must be a string, but is list"),
         ("prompt-completion", {"completion": "x"}, "no field 'prompt'.*corpus.prompt_field"),
         ("prompt-completion", {"prompt": "x"}, "no field 'completion'.*corpus.completion_field"),
-        ("prompt-completion", {"prompt": None, "completion": "x"}, "'prompt' must be a string, but is null"),
-        ("prompt-completion", {"prompt": "x", "completion": [ASSISTANT]}, "'completion' must be a string"),
-        ("messages", {"conversations": []}, "no field 'messages'.*corpus.messages_field"),
-        ("messages", {"messages": "x"}, "'messages' must be a list"),
+        ("prompt-completion", {"prompt": None, "completion": "x"}, "'prompt' must be a string or a list of mess.*null"),
+        ("prompt-completion", {"prompt": "x", "completion": 3}, "'completion' must be a string or a list of messages"),
+        ("messages", {"chats": []}, "no field 'messages'.*corpus.messages_field"),
+        ("messages", {"messages": "x"}, "'messages' must be a list.* its text 'x' is no JSON"),
+        ("messages", {"messages": "3"}, r"'messages' must be a list.*but is int \(3\)"),
+        ("messages", {"messages": "[" * 100_000}, "is no JSON that can be read: it is nested too deeply"),
+        ("messages", {"messages": '["\\ud800"]'}, "half of a surrogate pair"),
         ("messages", {"messages": ["x"]}, r"'messages\[0\]' must be an object with role and content"),
         (
             "messages",
@@ -101,15 +98,9 @@ def test_no_text_where_the_loss_is_counted_is_blank(kind: str, data: dict[str, A
         ("messages", {"messages": [{"role": 1, "content": "x"}]}, r"'messages\[0\].role' must be a string"),
         (
             "messages",
-            {"messages": [ASSISTANT | {"content": [{"type": "text", "text": "x"}]}]},
-            r"'messages\[0\].content' must be a string, but is list",
-        ),
-        (
-            "messages",
             {"messages": [USER, USER | {"role": "system"}]},
             "no message with the role assistant.*its roles are: system, user",
         ),
-        ("messages", {"messages": [ASSISTANT | {"tool_calls": [{"id": 1}]}]}, "has tool_calls"),
     ],
 )
 def test_what_is_no_example_says_where_and_why(kind: str, data: dict[str, Any], message: str) -> None:
@@ -132,3 +123,19 @@ def test_other_fields_do_not_change_the_digest() -> None:
     assert two is not None
     assert one.digest == two.digest
     assert one.digest != TextExample("x ").digest
+
+
+def test_as_text_shows_reasoning_and_tool_calls_and_no_missing_content() -> None:
+    call = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Genève"}}}
+    chat = Conversation(
+        (
+            {"role": "user", "content": "Rain?"},
+            {"role": "assistant", "reasoning_content": "I look.", "tool_calls": [call]},
+            {"role": "tool", "content": "yes"},
+            {"role": "assistant", "content": "It rains."},
+        )
+    )
+    assert as_text(chat) == (
+        'user: Rain?\nassistant: <think>I look.</think>\nweather({"city": "Genève"})\ntool: yes\nassistant: It rains.'
+    )
+    assert as_text(PromptCompletion("a", "b")) == "a\n→ b"

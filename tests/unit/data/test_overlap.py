@@ -54,7 +54,9 @@ def test_a_prompt_that_many_examples_have_is_no_overlap() -> None:
     held_out: list[Example] = [
         PromptCompletion(prompt, "Seven brides for seven brothers."),
         PromptCompletion(prompt, "Rough winds do shake the darling buds."),
-        Conversation(({"role": "system", "content": prompt}, {"role": "assistant", "content": "rough winds do shake the buds"})),
+        Conversation(
+            ({"role": "system", "content": prompt}, {"role": "assistant", "content": "rough winds do shake the buds"})
+        ),
     ]
     pool: list[Example] = [PromptCompletion(prompt, "Six."), PromptCompletion("Go on:", VERSE)]
     assert overlapping(held_out, pool) == [False, True, True]
