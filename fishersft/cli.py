@@ -277,11 +277,11 @@ def _flow(name: str) -> Callable[[Any], RunResult]:
 
 
 def _embed(settings: CurateConfig) -> tuple[Outcome, list[Outcome]]:
-    from fishersft.models.source import find_model
+    from fishersft.models.vocabulary import check_model
     from fishersft.steps.corpus import read_corpus
     from fishersft.steps.outcome import open_store
 
-    find_model(settings.model)
+    check_model(settings.model)
     with terminal.console.status("reading the corpus"):
         corpus = read_corpus(open_store(settings.store), settings)
     return corpus, _embed_shards(settings, corpus, "shard")
