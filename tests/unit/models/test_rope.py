@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Phi3Config, PhimoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Phi3Config,
+    PhimoeConfig,
+    PreTrainedTokenizerFast,
+)
 
-from fishersft.models.evaluating import sentence_nll
+from fishersft.models.evaluating import complete, sentence_nll
 from fishersft.models.forward import hidden_states
 from fishersft.models.head import check_logits
 from fishersft.models.rope import forget_lengths, grouped, length_kinds
@@ -101,6 +108,20 @@ def test_likelihoods_after_a_long_sentence_are_those_of_a_fresh_model(name: str)
         expected = [float(own_nll(fresh(name), sentence).sum()) for sentence in sentences]
     check_logits(model, sentences[3])
     np.testing.assert_allclose(sentence_nll(model, sentences, 10_000), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_completions_are_those_of_the_prompt_alone_in_a_fresh_model(
+    name: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def surer() -> Any:
+        model = fresh(name)
+        model.get_output_embeddings().weight.data.mul_(20)
+        return model
+
+    prompts = [sentence.input_ids for sentence in random_sentences(LENGTHS)]
+    together = complete(surer(), tokenizer, prompts, new_tokens=8)
+    assert together == [complete(surer(), tokenizer, [prompt], new_tokens=8)[0] for prompt in prompts]
 
 
 def test_sentences_share_a_batch_only_within_a_kind() -> None:
