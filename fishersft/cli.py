@@ -279,12 +279,12 @@ def _flow(name: str) -> Callable[[Any], RunResult]:
 
 def _read(settings: CurateConfig) -> tuple[Outcome, Outcome | None]:
     """The corpus and the target, if there is one, once every row of both has been checked."""
-    from fishersft.models.source import find_model
+    from fishersft.models.vocabulary import check_model
     from fishersft.steps.checking import check_corpora
     from fishersft.steps.corpus import read_corpus, read_target
     from fishersft.steps.outcome import open_store
 
-    find_model(settings.model)
+    check_model(settings.model)
     store = open_store(settings.store)
     with terminal.console.status("reading the corpus"):
         corpus = read_corpus(store, settings)

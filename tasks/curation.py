@@ -7,7 +7,7 @@ from prefect import get_run_logger
 from fishersft.config import CurateConfig
 from fishersft.data.runs import RunRecord
 from fishersft.models.harness import check_tasks
-from fishersft.models.source import find_model
+from fishersft.models.vocabulary import check_model
 from fishersft.reporting.proposal import Proposal
 from fishersft.reporting.summary import ThisRun
 from fishersft.steps import (
@@ -37,10 +37,11 @@ from tasks.ui import show_losses
 
 @step("check the models")
 def check_models(config: CurateConfig, judged: bool = True) -> None:
-    """Fails before any work where the config's model, a judge, its secret or a harness task is not there."""
-    find_model(config.model)
+    """Fails before any work where a model, judge, secret or harness task is missing, or a tokenizer does not fit."""
+    check_model(config.model)
     trained = models.trained_config(config).model
-    find_model(trained)
+    if trained != config.model:
+        check_model(trained)
     if judged:
         check_judges(config.evaluation.judging, trained)
         for number in range(len(config.evaluation.judging.judges)):

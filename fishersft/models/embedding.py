@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from fishersft.models.forward import hidden_states
 from fishersft.models.gradients import SKETCH, sentence_gradients
 from fishersft.models.head import TokenScores, check_logits, token_scores
+from fishersft.models.output_layer import prelogit_dim
 from fishersft.models.tokenising import Tokenised
 from fishersft.numerics import TokenBlocks
 
@@ -43,9 +44,9 @@ def embed(
 ) -> Iterator[Embedded]:
     """The token blocks of tokenised sentences, in their order, in windows of bounded size.
 
-    Block i holds x_ij for every loss position j of sentence i: the last hidden state at position j - 1, after the
-    final norm and before the LM head (arXiv:2505.14826, section 3). Within a window sentences of like length are
-    computed together.
+    Block i holds x_ij for every loss position j of sentence i: what enters the model's output projection at position
+    j - 1, mostly its last hidden state after the final norm (arXiv:2505.14826, section 3). Within a window sentences of
+    like length are computed together.
 
     Args:
         model: a causal LM in evaluation mode.
@@ -56,10 +57,10 @@ def embed(
         with_gradients: with scores, for every sentence's gradient sketch as well.
 
     Raises:
-        InputError: scores are asked for and `check_logits` finds the head's logits unlike the model's; or a sentence
-            is too much for the memory.
+        InputError: as `output_layer` says, before any other work; scores are asked for and `check_logits` finds the
+            head's logits unlike the model's; or a sentence is too much for the memory.
     """
-    total = sum(sentence.loss_tokens for sentence in sentences)
+    total, dim = sum(sentence.loss_tokens for sentence in sentences), prelogit_dim(model)
     if with_scores and (first := next((sentence for sentence in sentences if sentence.loss_tokens), None)):
         check_logits(model, first)
     done = 0
@@ -68,7 +69,7 @@ def embed(
         if on_progress:
             on_progress(done + tokens, total)
 
-    for window in _windows(sentences, _WINDOW_VALUES // model.config.get_text_config().hidden_size):
+    for window in _windows(sentences, _WINDOW_VALUES // dim):
         embedded = _embed_window(model, window, batch_tokens, report, with_scores, with_gradients)
         yield embedded
         done += len(embedded.blocks.values)
@@ -83,7 +84,7 @@ def _embed_window(
     with_gradients: bool,
 ) -> Embedded:
     offsets = torch.tensor([0] + [sentence.loss_tokens for sentence in sentences]).cumsum(0)
-    total, dim = int(offsets[-1]), model.config.get_text_config().hidden_size
+    total, dim = int(offsets[-1]), prelogit_dim(model)
     values = torch.empty(total, dim, dtype=model.dtype)
     scores = TokenScores(torch.empty(total), torch.empty(total)) if with_scores else None
     gradients = torch.zeros(len(sentences), SKETCH) if with_gradients else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 
 from fishersft.models.forward import hidden_states
 from fishersft.models.head import check_logits, token_scores
+from fishersft.models.rope import forget_lengths, grouped, length_kinds
 from fishersft.models.sampling import SampledLogits, Sampling
 from fishersft.models.tokenising import Tokenised
 
@@ -80,9 +81,9 @@ def complete(
     any_tokenizer: Any = tokenizer
     any_model: Any = model
     result = [""] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    done = 0
+    for batch in _prompt_batches(model, prompts, new_tokens, batch_size):
+        forget_lengths(model)
         longest = len(prompts[batch[0]])
         ids = torch.full((len(batch), longest), any_tokenizer.pad_token_id)
         attention = torch.zeros_like(ids)
@@ -104,6 +105,24 @@ def complete(
         texts = any_tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
         for i, text in zip(batch, texts, strict=True):
             result[i] = text
+        done += len(batch)
         if on_progress:
-            on_progress(start + len(batch), len(prompts))
+            on_progress(done, len(prompts))
     return result
+
+
+def _prompt_batches(
+    model: PreTrainedModel, prompts: Sequence[list[int]], new_tokens: int, batch_size: int
+) -> Iterator[list[int]]:
+    """Prompts that may be continued together, the longest first.
+
+    Where a model's rotary positions change with the length while it writes, only prompts of one length are.
+    """
+    kind_of_length = length_kinds(model)
+
+    def kind(tokens: int) -> tuple[int, ...]:
+        first, last = kind_of_length(tokens), kind_of_length(tokens + new_tokens)
+        return first if first == last else (*first, tokens)
+
+    for members in grouped([len(prompt) for prompt in prompts], kind):
+        yield from (members[start : start + batch_size] for start in range(0, len(members), batch_size))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,6 +11,8 @@ import torch
 from transformers import PreTrainedModel
 
 from fishersft.errors import InputError
+from fishersft.models.output_layer import output_layer
+from fishersft.models.rope import forget_lengths, grouped, length_kinds
 from fishersft.models.tokenising import Tokenised
 
 _CPU_TOKENS = 2048  # a batch; more is no faster
@@ -32,7 +33,8 @@ def hidden_states(
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
     """The last hidden states of sentences, a batch of like length at a time, the longest first.
 
-    Where a batch is too much for the memory, it and all later ones are halved.
+    Where a batch is too much for the memory, it and all later ones are halved. Sentences share a batch only where that
+    leaves each as it is alone, see `rope.length_kinds`.
 
     Args:
         model: a causal LM in evaluation mode.
@@ -43,15 +45,16 @@ def hidden_states(
         The places of a batch's sentences, and their states: (batch, longest, dim), see `last_hidden_states`.
 
     Raises:
-        InputError: a single sentence is too much.
+        InputError: a single sentence is too much; or as `output_layer` says.
     """
     lengths = [len(sentence.input_ids) for sentence in sentences]
     most = min(batch_tokens or _first_guess(model), _found.get(model, batch_tokens or _GPU_TOKENS))
     a_pass = _GPU_PASS if model.device.type == "cuda" else _CPU_PASS
+    kind = length_kinds(model)
     done: set[int] = set()
     while len(done) < len(sentences):
         left = [i for i in range(len(sentences)) if i not in done]
-        for batch in batches_by_tokens([lengths[i] for i in left], most, a_pass):
+        for batch in _batches([lengths[i] for i in left], kind, most, a_pass):
             members = [left[place] for place in batch]
             try:
                 states = last_hidden_states(model, [sentences[i] for i in members])
@@ -101,9 +104,20 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int, tokens_a_pass: 
     return [order[start:end] for end, start in reversed(list(pairwise(cuts)))]
 
 
+def _batches(
+    lengths: Sequence[int], kind: Callable[[int], tuple[int, ...]], batch_tokens: int, tokens_a_pass: int
+) -> Iterator[list[int]]:
+    """The same, of sentences of one kind each."""
+    for members in grouped(lengths, kind):
+        for batch in batches_by_tokens([lengths[i] for i in members], batch_tokens, tokens_a_pass):
+            yield [members[place] for place in batch]
+
+
 @torch.inference_mode()
 def last_hidden_states(model: PreTrainedModel, sentences: Sequence[Tokenised]) -> torch.Tensor:
-    """The states after the final norm and before the LM head: (sentences, longest, dim), in the model's dtype.
+    """The states that enter the model's output projection: (sentences, longest, dim), in the model's dtype.
+
+    Mostly the base model's last hidden states, after the final norm; `output_layer` finds out.
 
     Sentences are padded on the right, without an attention mask: a causal model's states before the padding do not
     depend on it, and without a mask attention takes its fastest way.
@@ -112,8 +126,8 @@ def last_hidden_states(model: PreTrainedModel, sentences: Sequence[Tokenised]) -
     ids = torch.zeros(len(sentences), longest, dtype=torch.long)
     for row, sentence in enumerate(sentences):
         ids[row, : len(sentence.input_ids)] = torch.tensor(sentence.input_ids)
-    decoder: Any = model.base_model
-    return decoder(input_ids=ids.to(model.device), use_cache=False).last_hidden_state
+    forget_lengths(model)
+    return output_layer(model).inputs(model, ids.to(model.device))
 
 
 def _first_guess(model: PreTrainedModel) -> int:

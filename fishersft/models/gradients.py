@@ -16,15 +16,16 @@ def sentence_gradients(
 ) -> torch.Tensor:
     """The sketch of each sentence's gradient: (sentences, 2048), float32, on the prelogits' device.
 
-        sum over its tokens of (R^T (p - e_y)) kron (P^T x),  P of random signs over sqrt(64), R likewise
+        sum over its tokens of (R^T r) kron (P^T x),  P of random signs over sqrt(64), R likewise
 
-    The gradient of a token's negative log-likelihood in the LM head's weights is (p - e_y) x^T, with p the model's
-    probabilities, e_y the target's unit vector and x the state. Inner products of sketches are, in expectation over the
-    signs, those of the gradients. A soft cap on the logits is left out of the derivative.
+    The gradient of a token's negative log-likelihood in the LM head's weights W is r x^T, with x the state and r the
+    derivative in W x + b: p - e_y, the model's probabilities less the target's unit vector, times the slopes of the
+    model's scale and soft cap where it has them. Inner products of sketches are, in expectation over the signs, those
+    of the gradients.
 
     Args:
         prelogits: (tokens, dim), the states.
-        residuals: (tokens, 32), R^T (p - e_y), see `head.token_scores`.
+        residuals: (tokens, 32), R^T r, see `head.token_scores`.
         sentence_of: int64 (tokens,), the number of each token's sentence.
         sentences: how many there are.
 

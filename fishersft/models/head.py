@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 from fishersft.errors import InputError
 from fishersft.models.forward import last_hidden_states
 from fishersft.models.gradients import RESIDUALS, signs
+from fishersft.models.output_layer import output_layer
+from fishersft.models.rope import forget_lengths
 from fishersft.models.tokenising import Tokenised
 
 _ROWS, _COLUMNS = 1024, 8192  # states and entries of the vocabulary at once: 32 MiB of logits in float32
@@ -26,7 +28,8 @@ class TokenScores:
     Attributes:
         nll: the negative log-likelihood of the target, in nats.
         fisher_weights: 1 - sum_v p(v)^2, in [0, 1]; see `token_scores`.
-        residuals: (tokens, 32), R^T (p - e_target), R of random signs over sqrt(32); None where not asked for.
+        residuals: (tokens, 32), R^T r with r the derivative of nll in W x + b and R of random signs over sqrt(32); None
+            where not asked for. See `token_scores`.
     """
 
     nll: torch.Tensor
@@ -42,15 +45,20 @@ def token_scores(
 
         nll = log sum_v exp(z_v) - z_target,  w = 1 - sum_v p(v)^2 = tr(diag(p) - p p^T)
 
-    w is the trace of the first factor of a token's Fisher information, (diag(p) - p p^T) kron x x^T: 0 where the
-    model is certain, 1 - 1/vocabulary where it knows nothing. Exact to about 1e-6. Sums over the vocabulary are taken
-    part by part, each relative to the largest logit so far, so that no (tokens, vocabulary) tensor is ever there.
+    w is the trace of the first factor of a token's Fisher information in its logits, (diag(p) - p p^T) kron x x^T: 0
+    where the model is certain, 1 - 1/vocabulary where it knows nothing. z are the model's own logits, with its scale
+    and soft cap. Exact to about 1e-6. Sums over the vocabulary are taken part by part, each relative to the largest
+    logit so far, so that no (tokens, vocabulary) tensor is ever there. Where residuals are asked for,
+
+        r_v = (p(v) - [v is the target]) * scale * (1 - (z_v / cap)^2)
+
+    is sketched, the derivative of nll in the projection W x + b; without scale and cap it is p - e_target.
 
     Args:
-        model: the causal LM whose head is applied, soft-capped where its config says so.
+        model: the causal LM whose head is applied.
         prelogits: (tokens, dim), the states that predict the targets.
         targets: int64 (tokens,).
-        with_residuals: sketch p - e_target too, see `gradients.sentence_gradients`.
+        with_residuals: sketch r too, see `gradients.sentence_gradients`.
 
     Cost: the LM head, dim x vocabulary a token; with residuals 32 x vocabulary more.
     Source: the Hessian in Deb et al. (2025), arXiv:2505.14826, section 3; the running sums, Milakov and Gimelshein
@@ -76,6 +84,7 @@ def token_scores(
 def _scores(
     model: PreTrainedModel, rows: torch.Tensor, targets: torch.Tensor, sketch: torch.Tensor | None
 ) -> TokenScores:
+    layer = output_layer(model)
     residuals = torch.zeros(len(rows), RESIDUALS if sketch is not None else 0, device=rows.device)
     largest = torch.full((len(rows), 1), -torch.inf, device=rows.device)
     total, squares = torch.zeros(2, len(rows), 1, device=rows.device)
@@ -85,43 +94,60 @@ def _scores(
         shrunk = (before - largest).exp()
         here = (targets >= start) & (targets < start + logits.shape[1])
         of_targets[here] = logits[here, targets[here] - start]
+        slopes = None if sketch is None else layer.cap_slopes(logits)
         parts = logits.sub_(largest).exp_()
         total = total * shrunk + parts.sum(dim=1, keepdim=True)
         if sketch is not None:
-            residuals = residuals * shrunk + parts @ sketch[start : start + parts.shape[1]]
+            columns = sketch[start : start + parts.shape[1]]
+            residuals = residuals * shrunk + (parts if slopes is None else parts * slopes) @ columns
         squares = squares * shrunk.square() + parts.square_().sum(dim=1, keepdim=True)
     nll = (largest + total.log()).squeeze(1) - of_targets
     weights = (1 - squares / total.square()).squeeze(1).clamp_(0, 1)  # rounding may pass either end
-    return TokenScores(nll, weights, None if sketch is None else residuals / total - sketch[targets])
+    if sketch is None:
+        return TokenScores(nll, weights)
+    slopes, of_target = layer.cap_slopes(of_targets[:, None]), sketch[targets]
+    residuals = residuals / total - (of_target if slopes is None else of_target * slopes)
+    return TokenScores(nll, weights, residuals * layer.scale)
 
 
 def _logits_by_columns(model: PreTrainedModel, rows: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """The float32 logits of a part of the vocabulary after the other, and where it begins; soft-capped if need be.
+    """The float32 logits of a part of the vocabulary after the other, and where it begins.
 
     A head of another kind than a linear layer is applied as a whole.
     """
     head: Any = model.get_output_embeddings()
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-    def logits_of(part: slice) -> torch.Tensor:
-        if type(head) is not torch.nn.Linear:
-            return head(rows)
-        return functional.linear(rows, head.weight[part], None if head.bias is None else head.bias[part])
-
     columns = _COLUMNS if type(head) is torch.nn.Linear else len(head.weight)
     for start in range(0, len(head.weight), columns):
-        logits = logits_of(slice(start, start + columns)).float()
-        yield start, logits if cap is None else torch.tanh(logits / cap) * cap
+        yield start, logits_of(model, rows, slice(start, start + columns))
+
+
+def logits_of(model: PreTrainedModel, prelogits: torch.Tensor, tokens: slice | torch.Tensor) -> torch.Tensor:
+    """The model's own logits of some tokens: float32 (states, tokens).
+
+    Args:
+        model: a causal LM.
+        prelogits: (states, dim), as `last_hidden_states` gives them.
+        tokens: a part of the vocabulary, or int64 ids on the model's device.
+    """
+    head: Any = model.get_output_embeddings()
+    if type(head) is torch.nn.Linear:
+        bias = None if head.bias is None else head.bias[tokens]
+        projected = functional.linear(prelogits, head.weight[tokens], bias)
+    else:
+        projected = head(prelogits)[:, tokens]
+    return output_layer(model).logits(projected.float())
 
 
 @torch.inference_mode()
 def check_logits(model: PreTrainedModel, sentence: Tokenised) -> None:
-    """Raise InputError where the head alone does not give the model's logits, as some architectures scale them.
+    """Raise InputError where the head alone does not give the model's logits.
 
-    Probabilities without that would be silently wrong. Raises it too where the logits are NaN or infinite.
+    `output_layer` knows scales and soft caps; probabilities without what else a model does would be silently wrong.
+    Raises it too where the logits are NaN or infinite.
     """
     ids = torch.tensor([sentence.input_ids[:_CHECKED_TOKENS]], device=model.device)
     beginning = Tokenised(ids[0].tolist(), sentence.loss_mask[:_CHECKED_TOKENS], truncated=True)
+    forget_lengths(model)
     with_model = functional.cross_entropy(model(input_ids=ids).logits[0, :-1].float(), ids[0, 1:], reduction="none")
     if not with_model.isfinite().all():
         raise InputError(f"{type(model).__name__} gives NaN or infinity for a sentence; try the other model.dtype")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -46,7 +47,7 @@ def load_tokenizer(
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise InputError(
             f"the model in {folder.name}: its tokenizer does not load: {error}; save it into the folder, too"
         ) from error
@@ -81,6 +82,6 @@ def load_model(
             use_safetensors=True,
             device_map="auto" if device is None else None,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, StrictDataclassError) as error:
         raise InputError(f"the model in {folder.name} does not load: {error}") from error
     return model.eval() if device is None else model.to(device).eval()

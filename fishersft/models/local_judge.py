@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fishersft.errors import InputError
+from fishersft.models.head import logits_of
 from fishersft.models.judging import Pair, Question, Verdict, harmless
 from fishersft.models.questions import answer_states, as_question, without_special_tokens
 from fishersft.models.tokenising import Tokenised
@@ -66,10 +67,9 @@ class LocalJudge:
     @torch.inference_mode()
     def _margins(self, prompts: Sequence[Tokenised]) -> np.ndarray:
         margins = np.zeros(len(prompts))
-        head: Any = self._model.get_output_embeddings()
         answers = self._answers.to(self._model.device)
         for batch, states in answer_states(self._model, prompts, self._batch_tokens):
-            logits = head(states).float()[:, answers]
+            logits = logits_of(self._model, states, answers)
             margins[batch] = (logits[:, 1] - logits[:, 0]).double().cpu().numpy()
         return margins
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 EMBEDDING_VERSION = 4
 FISHER_WEIGHTS_VERSION = 2
-GRADIENTS_VERSION = 1
+GRADIENTS_VERSION = 2
 _SCORED = ("fisher-weighted", "gradient-matching")  # the criteria for which the LM head is applied
 THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
 
@@ -63,6 +63,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
 
     def write(draft: Draft) -> None:
         from fishersft.models.embedding import embed
+        from fishersft.models.output_layer import prelogit_dim
 
         sentences = shard_tokens(store, tokens)
         lengths = [sentence.loss_tokens for sentence in sentences]
@@ -70,7 +71,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
         with ExitStack() as file, ThreadPoolExecutor(1) as behind:
             with computing_device(device_of(config)) as device:
                 loaded = loaded_model(model, config.model.dtype, device, config.model.trust_remote_code)
-                dim = loaded.config.get_text_config().hidden_size
+                dim = prelogit_dim(loaded)
                 basis = None if config.embedding.project_to is None else random_basis(dim, config.embedding.project_to)
                 kept, place = dim if basis is None else basis.shape[1], draft.folder / EMBEDDINGS_FILE
                 writer = file.enter_context(BlockWriter(place, lengths, kept, getattr(torch, storage), columns))

@@ -182,7 +182,16 @@ def devices_of(wanted: str | None) -> list[str]:
 
 
 def check_token_ids(store: Store, config: CurateConfig, largest: int) -> None:
-    """Raises InputError where a token id that the corpus needs is beyond the model's embedding table."""
+    """Raises InputError where a token that the corpus or the tokenizer needs is beyond the model's embedding table.
+
+    Args:
+        largest: the greatest token id of the corpus.
+    """
+    from fishersft.models.vocabulary import check_vocabulary
+
+    model = prepare_model(store, config.model)
+    tokenizer = tokeniser_of(model, config).tokenizer
+    check_vocabulary(model.folder, tokenizer, largest, config.model.trust_remote_code)
 
 
 def _context_length(folder: Path, config: ModelConfig) -> int:

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from fishersft.data.examples import PromptCompletion, TextExample
-from fishersft.errors import InputError
 from fishersft.models.evaluating import complete, sentence_nll
 from fishersft.models.tokenising import Tokeniser
 from tests.conftest import VERSES
-from tests.unit.models.test_embedding import CONFIGS, SHAPE
+from tests.unit.models.test_embedding import CONFIGS
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -41,12 +40,3 @@ def test_completions_do_not_depend_on_the_batch_and_leave_out_the_prompt(
     for _ in range(6):
         ids = torch.cat([ids, tiny_llama(ids).logits[:, -1:].argmax(-1)], dim=1)
     assert together[1] == tokenizer.decode(ids[0, len(prompts[1]) :], skip_special_tokens=True)
-
-
-def test_a_model_that_scales_its_logits_in_an_unknown_way_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    torch.manual_seed(0)
-    config = GraniteConfig(**SHAPE, logits_scaling=8.0)
-    model = AutoModelForCausalLM.from_config(config).eval()
-    model.get_output_embeddings().weight.data.mul_(50)
-    with pytest.raises(InputError, match="GraniteForCausalLM changes its logits"):
-        sentence_nll(model, [Tokeniser(tokenizer, 24)(TextExample(VERSES[0]))], 64)

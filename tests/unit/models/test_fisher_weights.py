@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from fishersft.errors import InputError
 from fishersft.models.embedding import embed
 from fishersft.models.head import token_scores
 from fishersft.models.tokenising import Tokenised
-from tests.unit.models.test_embedding import CONFIGS, SHAPE, embedded, sentences
+from tests.unit.models.test_embedding import CONFIGS, embedded, sentences
 
 # Random models are sure of nothing, and all weights alike: the head's weights times these make them differ.
 SURER = {"llama": 12, "qwen": 40, "gemma": 15, "gpt2": 12}
@@ -118,18 +118,6 @@ def test_no_sentence_or_none_with_a_loss_position_gives_no_weights(tiny_llama: A
     for batch in ([], [Tokenised([5, 6], [False, False], False)]):
         windows = list(embed(tiny_llama, batch, 64, with_scores=True))
         assert all(w.scores is not None and w.scores.fisher_weights.shape == (0,) for w in windows)
-
-
-def test_logits_that_the_head_alone_does_not_give_are_refused_for_weights_only(
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    shape = {name: value for name, value in SHAPE.items() if name != "head_dim"}
-    model = AutoModelForCausalLM.from_config(GraniteConfig(**shape, logits_scaling=8.0)).eval()
-    model.lm_head.weight.data.mul_(100)
-    batch = sentences(tokenizer, 24)
-    assert len(embedded(model, batch, 64).blocks) == len(batch)
-    with pytest.raises(InputError, match="changes its logits after the LM head"):
-        embedded(model, batch, 64, with_scores=True)
 
 
 def test_a_model_that_gives_nan_is_not_blamed_on_its_head(tiny_llama: Any, tokenizer: PreTrainedTokenizerFast) -> None:
