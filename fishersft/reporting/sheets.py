@@ -12,6 +12,7 @@ _CORPUS_FACTS = (
     ("rows_read", "Rows read", "all rows of all files"),
     ("blank", "Blank", "empty or only white space: left out"),
     ("unmatched", "Unmatched", "did not match the configured pattern: left out"),
+    ("bad", "Bad", "not an example, or not JSON: left out, as the configuration asks for"),
     ("duplicates", "Duplicates", "exact copies of another row: left out"),
     ("beyond_max_rows", "Over the limit", "not in the sample that the configuration asks for"),
     ("held_out", "Held out", "set aside for evaluation, never chosen or trained on"),

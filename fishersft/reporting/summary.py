@@ -45,6 +45,7 @@ class CorpusFacts(Facts):
     pool: int
     truncated: int
     without_loss: int
+    bad: int = 0
 
 
 class OverlapFacts(Facts):

@@ -49,6 +49,17 @@ def test_examples_without_a_word_are_not_all_the_same() -> None:
     assert overlapping(texts("!!!", "..."), texts("???")) == [False, False]
 
 
+def test_turns_that_the_loss_leaves_out_are_no_overlap() -> None:
+    verse = {"role": "assistant", "content": VERSE}
+    answer = {"role": "assistant", "content": "Seven brides for seven brothers, and as many more."}
+    held_out: list[Example] = [
+        Conversation((verse, answer), uncounted=(0,)),
+        Conversation((verse, answer), prompt_turns=1),
+        Conversation(({"role": "assistant", "reasoning_content": VERSE, "content": "Yes."},)),
+    ]
+    assert find_overlap(held_out, [[TextExample(VERSE)]], words=4).held_out.tolist() == [False, False, True]
+
+
 def test_a_prompt_that_many_examples_have_is_no_overlap() -> None:
     prompt = "Below is an instruction that describes a task. Write a response."
     held_out: list[Example] = [

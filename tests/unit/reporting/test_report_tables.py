@@ -95,7 +95,7 @@ def test_only_rows_that_are_not_in_the_pool_are_called_left_out(report: RunRepor
     meaning = {row.heading: row.cells[1] for row in corpus(report).rows}
     assert meaning["Without loss"].startswith("part of the pool")
     left_out = [heading for heading, why in meaning.items() if "left out" in why]
-    assert left_out == ["Blank", "Unmatched", "Duplicates"]
+    assert left_out == ["Blank", "Unmatched", "Bad", "Duplicates"]
 
 
 def test_the_corpus_table_says_what_became_of_held_out_examples_that_overlap_with_the_pool(
