@@ -13,6 +13,7 @@ KINDS = (
     "listing",
     "overlap",
     "model",
+    "tokens",
     "embeddings",
     "scores",
     "selection",

@@ -10,7 +10,6 @@ import torch
 
 from fishersft.config import CurateConfig, SelectionConfig
 from fishersft.data.examples import ID_DIGITS
-from fishersft.data.manifest import Manifest
 from fishersft.data.runs import Run, RunRecord
 from fishersft.data.store import Store
 from fishersft.errors import InputError
@@ -164,13 +163,13 @@ def _chain(store: Store, selection: str | None) -> list[str]:
 
 
 def _check_embedded_alike(store: Store, selections: Sequence[str], embeddings: str) -> None:
-    now = _embedded_by(store.get("embeddings", embeddings))
+    now = _embedded_by(store, embeddings)
     for key in selections:
         first = store.get("selection", key).inputs["embeddings"][0]
-        if _embedded_by(store.get("embeddings", first)) != now:
+        if _embedded_by(store, first) != now:
             raise InputError(
-                f"selection.extends: the selection {key} was embedded otherwise (another model, model.max_tokens, "
-                "model.dtype or criterion), so what it tells cannot be counted here; embed alike, or leave it out"
+                f"selection.extends: the selection {key} was embedded otherwise (another model, chat template, "
+                "model.max_tokens, model.dtype or criterion), so what it tells cannot be counted here; embed alike, or leave it out"
             )
 
 
@@ -178,5 +177,7 @@ def _digests(store: Store, config: CurateConfig, shards: Sequence[str]) -> list[
     return [example.digest for shard in shards for example in shard_examples(store, config.corpus, shard)]
 
 
-def _embedded_by(embeddings: Manifest) -> tuple[object, object]:
-    return embeddings.params, embeddings.inputs["model"]
+def _embedded_by(store: Store, key: str) -> tuple[object, ...]:
+    """How examples became embeddings; which examples they are is left out."""
+    embeddings = store.get("embeddings", key)
+    return embeddings.params, embeddings.inputs["model"], embeddings.facts.get("tokenised_by")

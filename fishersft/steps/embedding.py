@@ -94,6 +94,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
             lengths=lengths,
             truncated=sum(sentence.truncated for sentence in sentences),
             without_loss=lengths.count(0),
+            tokenised_by=tokens.facts["by"],
         )
 
     params, inputs = _determinants(model, config, tokens)

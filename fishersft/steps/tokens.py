@@ -88,7 +88,8 @@ def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
 
         sentences, facts = _tokenised(model, config, shard_examples(store, config.corpus, shard))
         write_tokens(sentences, draft.folder / TOKENS_FILE)
-        draft.facts.update(facts, digest=tokens_digest(sentences))
+        by = {"max_tokens": params["max_tokens"], "chat_template": inputs.get("chat_template")}
+        draft.facts.update(facts, digest=tokens_digest(sentences), by=by)
 
     return find_or_make(store, "tokens", TOKENISING_VERSION, params, inputs, write, [f"shard/{shard}"])
 

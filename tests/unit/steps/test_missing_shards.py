@@ -67,4 +67,4 @@ def test_text_beyond_the_most_tokens_does_not_count(settings: dict[str, Any]) ->
     whole = shards_to_embed(store, config, shards)
     settings["model"]["max_tokens"] = 2
     cut = shards_to_embed(store, CurateConfig.model_validate(settings), shards)
-    assert all(0 < short.characters < long.characters for short, long in zip(cut, whole, strict=True))
+    assert all(0 < short.tokens < long.tokens for short, long in zip(cut, whole, strict=True))
