@@ -17,6 +17,7 @@ from rich.markup import escape
 from fishersft import terminal
 from fishersft.config import CurateConfig
 from fishersft.config.files import commented_defaults, load_config, load_settings
+from fishersft.corpus_cli import corpus
 from fishersft.deploy_cli import deploy, notify
 from fishersft.errors import InputError
 from fishersft.judge_cli import judge
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(store_app, name="store")
 app.add_typer(reproduce_app, name="reproduce")
+app.command()(corpus)
 app.command()(judge)
 app.command()(deploy)
 app.command()(notify)

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from fishersft.config.compare import CompareConfig
     from fishersft.numerics import Selection
+    from fishersft.reporting.summary import LossPreview
     from fishersft.steps.outcome import OnProgress, Outcome, RunResult
 
 console = Console()
@@ -84,13 +87,27 @@ def print_selection(facts: dict[str, Any]) -> None:
     if facts["stopped"]:
         console.print("[yellow]Stopped before the budget was spent: no sentence adds as much as asked for.[/]")
     if facts["exhausted"]:
-        console.print("[yellow]The budget covers everything there is: all of it was chosen.[/]")
+        console.print("[yellow]The budget covers every example that has a token to learn from.[/]")
 
 
 def print_lines(lines: list[str]) -> None:
     """What was found, a line each; nothing in them is markup."""
     for line in lines:
         console.print(escape(line), highlight=False)
+
+
+def print_preview(preview: LossPreview) -> None:
+    """An example as the model sees it: in colour what the loss counts, grey the rest."""
+    from fishersft.reporting.text import visible
+
+    text = Text()
+    for piece, counted in preview.pieces:
+        text.append(visible(piece), style="bold green" if counted else "bright_black")
+    if preview.not_shown:
+        text.append(f" … {preview.not_shown:,} more tokens", style="italic")
+    cut = ", cut to what the model takes" if preview.truncated else ""
+    title = f"{preview.source}:{preview.row}, {preview.loss_tokens:,} of {preview.tokens:,} tokens count{cut}"
+    console.print(Panel(text, title=escape(visible(title)), title_align="left"))
 
 
 def print_path(what: str, path: str) -> None:

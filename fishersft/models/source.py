@@ -53,9 +53,14 @@ def find_model(config: ModelConfig) -> ModelSource:
         return _gguf_file(path)
     if path.is_dir():
         return _folder(path, name)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf"):
+    _check_not_missing(name, path)
+    return _folder(_hub_snapshot(name, config.revision, _MODEL_FILES), name)
+
+
+def _check_not_missing(name: str, path: Path) -> None:
+    local = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")
+    if local and not path.exists():
         raise InputError(f"model {name}: there is no such file or folder; check its path")
-    return _folder(_hub_snapshot(name, config.revision), name)
 
 
 def _gguf_file(path: Path) -> ModelSource:
@@ -70,8 +75,7 @@ def _gguf_file(path: Path) -> ModelSource:
 
 
 def _folder(path: Path, name: str) -> ModelSource:
-    if not (path / "config.json").is_file():
-        raise InputError(f"model {name}: the folder has no config.json; name a folder that save_pretrained wrote")
+    _check_settings(path, name)
     if not any(path.glob("*.safetensors")):
         raise InputError(
             f"model {name}: the folder has no *.safetensors file; convert the weights first "
@@ -79,6 +83,24 @@ def _folder(path: Path, name: str) -> ModelSource:
         )
     files = {file for pattern in _MODEL_FILES for file in path.glob(pattern)}
     return ModelSource(path, digest_of(sorted((file.name, _remembered_digest(file)) for file in files)))
+
+
+def find_tokenizer(config: ModelConfig) -> Path | None:
+    """The folder with the tokenizer and the settings of the model that the config names; None for a GGUF file.
+
+    Of a hub's model no weights are fetched.
+
+    Raises:
+        InputError: there is no such folder or hub id, or it holds no model's config.json.
+    """
+    name = config.path
+    path = Path(name).expanduser()
+    if name.startswith("package:") or path.is_file():
+        return None
+    _check_not_missing(name, path)
+    folder = path if path.is_dir() else _hub_snapshot(name, config.revision, (*_TOKENIZER_FILES, "config.json"))
+    _check_settings(folder, name)
+    return folder
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
@@ -98,13 +120,18 @@ def _digest(path: Path, size: int, changed: int) -> str:
     return file_digest(path)
 
 
-def _hub_snapshot(name: str, revision: str | None) -> Path:
+def _check_settings(path: Path, name: str) -> None:
+    if not (path / "config.json").is_file():
+        raise InputError(f"model {name}: the folder has no config.json; name a folder that save_pretrained wrote")
+
+
+def _hub_snapshot(name: str, revision: str | None, files: tuple[str, ...]) -> Path:
     from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_MODEL_FILES)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         raise InputError(
             f"model {name}: neither a local path nor to be had from the Hugging Face hub "

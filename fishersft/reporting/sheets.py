@@ -19,6 +19,7 @@ _CORPUS_FACTS = (
     ("pool", "Pool", "what the selections chose from"),
     ("without_loss", "Without loss", "part of the pool, but with no token that the loss counts: never chosen"),
     ("truncated", "Cut", "longer than the model takes: cut to fit, and still used"),
+    ("lost", "Lost by the cut", "cut before the first token that the loss counts: never chosen"),
 )
 
 

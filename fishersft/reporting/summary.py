@@ -46,6 +46,8 @@ class CorpusFacts(Facts):
     truncated: int
     without_loss: int
     bad: int = 0
+    lost: int = 0
+    formats: dict[str, int] = {}
 
 
 class OverlapFacts(Facts):
@@ -90,6 +92,21 @@ class ChosenRow(Facts):
     source: str
     row: int
     text: str
+
+
+class LossPreview(Facts):
+    """An example as the model sees it; `pieces` are hostile text, each with whether the loss counts its tokens.
+
+    `not_shown` tokens follow the last piece; `truncated` says that the model sees only the beginning of the example.
+    """
+
+    source: str
+    row: int
+    pieces: list[tuple[str, bool]]
+    tokens: int
+    loss_tokens: int
+    truncated: bool
+    not_shown: int
 
 
 class TrainingFacts(Facts):
@@ -263,6 +280,7 @@ class RunReport(Facts):
     overlap: OverlapFacts
     pool_lengths: list[int]
     selections: list[SelectionFacts]
+    previews: list[LossPreview] = []
     chosen: list[ChosenRow]
     trainings: list[TrainingFacts]
     likelihoods: list[LikelihoodFacts]

@@ -8,7 +8,7 @@ from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.steps.corpus import evaluated_config, target_config
 from fishersft.steps.held_out import read_evaluated
-from fishersft.steps.models import most_tokens, prepare_model
+from fishersft.steps.models import most_tokens, prepare_tokenizer
 from fishersft.steps.outcome import OnProgress, Outcome
 from fishersft.steps.tokens import TokenCounts, check_rows
 
@@ -36,7 +36,7 @@ def check_corpora(
     if evaluated and config.evaluation.corpus is not None:
         corpora.append((evaluated_config(config), read_evaluated(store, config).key))
     counts = check_rows(store, config, corpora, on_progress)
-    most = most_tokens(prepare_model(store, config.model), config.model)
+    most = most_tokens(prepare_tokenizer(store, config.model), config.model)
     return [*reading_in_words(corpus.facts), *tokens_in_words(counts, most)]
 
 

@@ -169,7 +169,8 @@ def _check_embedded_alike(store: Store, selections: Sequence[str], embeddings: s
         if _embedded_by(store, first) != now:
             raise InputError(
                 f"selection.extends: the selection {key} was embedded otherwise (another model, chat template, "
-                "model.max_tokens, model.dtype or criterion), so what it tells cannot be counted here; embed alike, or leave it out"
+                "model.max_tokens, model.dtype or criterion), so what it tells cannot be counted here; embed alike, or "
+                "leave it out"
             )
 
 

@@ -16,7 +16,7 @@ from fishersft.config import CurateConfig, ModelConfig
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.models.source import find_model, tokenizer_fingerprint
+from fishersft.models.source import find_model, find_tokenizer, tokenizer_fingerprint
 from fishersft.steps.outcome import find_or_make
 
 if TYPE_CHECKING:
@@ -35,21 +35,30 @@ _CONTEXT_SETTINGS = ("max_position_embeddings", "n_positions", "max_sequence_len
 
 
 @dataclass(frozen=True)
-class PreparedModel:
-    """A folder that `from_pretrained` loads.
+class PreparedTokenizer:
+    """A folder whose tokenizer `from_pretrained` loads.
 
     Attributes:
         folder: on this machine.
-        fingerprint: determines the weights and the tokenizer.
-        context: the most tokens it takes at once.
-        tokenizer: a fingerprint of the tokenizer's files alone.
-        sources: the artifact that it is, as "kind/key"; none where it is a folder of the user's.
+        context: the most tokens that the model takes at once.
+        tokenizer: a fingerprint of the tokenizer's files.
     """
 
     folder: Path
-    fingerprint: str
     context: int
     tokenizer: str
+
+
+@dataclass(frozen=True)
+class PreparedModel(PreparedTokenizer):
+    """A folder that `from_pretrained` loads, weights and tokenizer.
+
+    Attributes:
+        fingerprint: determines both.
+        sources: the artifact that it is, as "kind/key"; none where it is a folder of the user's.
+    """
+
+    fingerprint: str
     sources: tuple[str, ...] = ()
 
 
@@ -80,7 +89,19 @@ def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> P
 
 
 def _prepared(folder: Path, fingerprint: str, config: ModelConfig, *sources: str) -> PreparedModel:
-    return PreparedModel(folder, fingerprint, _context_length(folder, config), tokenizer_fingerprint(folder), sources)
+    return PreparedModel(folder, _context_length(folder, config), tokenizer_fingerprint(folder), fingerprint, sources)
+
+
+def prepare_tokenizer(store: Store, config: ModelConfig) -> PreparedTokenizer:
+    """The tokenizer of the model that the config names; weights are needed only for a GGUF file, which has both.
+
+    Raises:
+        InputError: there is no such model, or neither it nor the config says how many tokens it takes.
+    """
+    folder = find_tokenizer(config)
+    if folder is None:
+        return prepare_model(store, config)
+    return PreparedTokenizer(folder, _context_length(folder, config), tokenizer_fingerprint(folder))
 
 
 def trained_config(config: CurateConfig) -> CurateConfig:
@@ -88,20 +109,21 @@ def trained_config(config: CurateConfig) -> CurateConfig:
     return config if config.finetune.model is None else config.model_copy(update={"model": config.finetune.model})
 
 
-def most_tokens(model: PreparedModel, config: ModelConfig) -> int:
+def most_tokens(model: PreparedTokenizer, config: ModelConfig) -> int:
     """How many tokens a sentence may have: the config's number, at most the model's context."""
     return min(config.max_tokens or model.context, model.context)
 
 
-def tokeniser_of(model: PreparedModel, config: CurateConfig) -> Tokeniser:
+def tokeniser_of(model: PreparedTokenizer, config: CurateConfig) -> Tokeniser:
     """The tokeniser that a config asks for, with the tokenizer of a model that `config.model` names or started from."""
     most, trusted = most_tokens(model, config.model), config.model.trust_remote_code
-    return loaded_tokeniser(model, most, trusted, config.corpus.chat_template)
+    alone = PreparedTokenizer(model.folder, model.context, model.tokenizer)  # found again whatever the weights are
+    return loaded_tokeniser(alone, most, trusted, config.corpus.chat_template)
 
 
 @lru_cache(maxsize=4)
 def loaded_tokeniser(
-    model: PreparedModel, max_tokens: int, trust_remote_code: bool, chat_template: str | None = None
+    model: PreparedTokenizer, max_tokens: int, trust_remote_code: bool, chat_template: str | None = None
 ) -> Tokeniser:
     """The tokeniser of a model, kept for the next call with the same fingerprint.
 
@@ -189,7 +211,7 @@ def check_token_ids(store: Store, config: CurateConfig, largest: int) -> None:
     """
     from fishersft.models.vocabulary import check_vocabulary
 
-    model = prepare_model(store, config.model)
+    model = prepare_tokenizer(store, config.model)
     tokenizer = tokeniser_of(model, config).tokenizer
     check_vocabulary(model.folder, tokenizer, largest, config.model.trust_remote_code)
 

@@ -15,6 +15,7 @@ from fishersft.data.store import Store
 from fishersft.reporting.summary import ChosenRow, Completion, CorpusFacts, SelectionFacts, StepCost, TrainingFacts
 from fishersft.steps.corpus import CorpusIndex
 from fishersft.steps.picks import SavedSelection
+from fishersft.steps.tokens import tokenise_shard
 
 BASE = "base model"
 UNIFORM = "uniform"
@@ -71,12 +72,13 @@ class RunKeys:
         return [f"{kind}/{key}" for kind, keys in kinds for key in keys if key is not None]
 
 
-def corpus_facts(store: Store, index: CorpusIndex, embeddings: Sequence[str]) -> CorpusFacts:
+def corpus_facts(store: Store, config: CurateConfig, index: CorpusIndex) -> CorpusFacts:
     """What became of the corpus's rows."""
-    facts = [store.get("embeddings", key).facts for key in embeddings]
+    facts = [tokenise_shard(store, config, shard).facts for shard in index.shards]
     return CorpusFacts(
         **{name: value for name, value in index.counts.items() if name in CorpusFacts.model_fields},
-        truncated=sum(fact["truncated"] for fact in facts),
+        truncated=sum(fact["cut"] for fact in facts),
+        lost=sum(fact["lost"] for fact in facts),
         without_loss=sum(fact["without_loss"] for fact in facts),
     )
 

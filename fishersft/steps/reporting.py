@@ -32,6 +32,7 @@ from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.picks import load_picks, picked_examples
+from fishersft.steps.preview import previews
 from fishersft.steps.provenance import library_versions, shown_config
 from fishersft.steps.report_parts import (
     BASE,
@@ -47,7 +48,7 @@ from fishersft.steps.report_parts import (
     training_facts,
 )
 
-REPORT_VERSION = 5
+REPORT_VERSION = 6
 
 
 def method_of(config: CurateConfig) -> str:
@@ -105,13 +106,14 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     return RunReport(
         name=config.name,
         judge=judge_name(config.evaluation.judging.judges[0], trained_config(config).model),
-        corpus=corpus_facts(store, index, keys.embeddings),
+        corpus=corpus_facts(store, config, index),
         overlap=overlap,
         pool_lengths=pool_lengths(store, keys.embeddings),
         selections=[
             selection_facts(method, picks, _proof(method, selected), settings_in_words(config.selection, selected)),
             selection_facts(UNIFORM, uniform_picks),
         ],
+        previews=previews(store, config, index),
         chosen=chosen(index, picks, picked_examples(store, config.corpus, picks)),
         trainings=[
             training_facts(method, trained, config, picks),
@@ -164,8 +166,8 @@ def _selection_warnings(store: Store, config: CurateConfig, keys: RunKeys, selec
     warnings = []
     if selected["exhausted"]:
         warnings.append(
-            f"The budget of {config.selection.budget} {config.selection.budget_unit} covers the whole pool: everything "
-            "was chosen, so there was nothing to choose between."
+            f"The budget of {config.selection.budget} {config.selection.budget_unit} covers all "
+            "of the pool that has a token to learn from, so there was nothing to choose between."
         )
     warnings += target_warnings(store, config, config.selection.target, keys.corpus)
     return warnings

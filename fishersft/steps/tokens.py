@@ -18,11 +18,11 @@ from fishersft.data.store import Draft, Manifest, Store
 from fishersft.errors import InputError
 from fishersft.steps.corpus import CorpusIndex, example_settings, load_index, shard_examples
 from fishersft.steps.models import (
-    PreparedModel,
+    PreparedTokenizer,
     chat_template_digest,
     check_token_ids,
     most_tokens,
-    prepare_model,
+    prepare_tokenizer,
     tokeniser_of,
     trained_config,
 )
@@ -80,7 +80,7 @@ def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
 
     An example that cannot be tokenised has no token; the facts count such rows and hold the first ones' reasons.
     """
-    model = prepare_model(store, config.model)
+    model = prepare_tokenizer(store, config.model)
     params, inputs = _determinants(model, config, shard)
 
     def write(draft: Draft) -> None:
@@ -94,7 +94,7 @@ def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
     return find_or_make(store, "tokens", TOKENISING_VERSION, params, inputs, write, [f"shard/{shard}"])
 
 
-def tokenised(model: PreparedModel, config: CurateConfig, examples: Sequence[Example]) -> list[Tokenised]:
+def tokenised(model: PreparedTokenizer, config: CurateConfig, examples: Sequence[Example]) -> list[Tokenised]:
     """Examples as the config's model sees them; those that cannot be tokenised have no token."""
     return _tokenised(model, config, examples)[0]
 
@@ -198,7 +198,7 @@ def _tokenised_by(config: CurateConfig) -> CurateConfig:
 
 
 def _find(store: Store, config: CurateConfig, shard: str) -> Manifest | None:
-    params, inputs = _determinants(prepare_model(store, config.model), config, shard)
+    params, inputs = _determinants(prepare_tokenizer(store, config.model), config, shard)
     return store.find("tokens", artifact_key("tokens", TOKENISING_VERSION, params, inputs))
 
 
@@ -224,7 +224,7 @@ def _counted(store: Store, wanted: _Wanted) -> TokenCounts:
 
 
 def _tokenised(
-    model: PreparedModel, config: CurateConfig, examples: Sequence[Example]
+    model: PreparedTokenizer, config: CurateConfig, examples: Sequence[Example]
 ) -> tuple[list[Tokenised], dict[str, Any]]:
     """Examples as token ids, none for one that cannot be tokenised, and what there is to say of them."""
     from fishersft.models.tokenising import Tokenised
@@ -248,7 +248,7 @@ def _tokenised(
     }
 
 
-def _determinants(model: PreparedModel, config: CurateConfig, shard: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _determinants(model: PreparedTokenizer, config: CurateConfig, shard: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Params and inputs of the key."""
     params: dict[str, Any] = {
         "max_tokens": most_tokens(model, config.model),

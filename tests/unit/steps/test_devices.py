@@ -51,7 +51,7 @@ def test_a_device_that_is_named_is_the_only_one() -> None:
 
 
 def test_threads_that_ask_for_a_model_at_once_get_the_same_one(tiny_model_folder: Path) -> None:
-    model, together = PreparedModel(tiny_model_folder, "asked for at once", 64, "its tokenizer"), Barrier(4)
+    model, together = PreparedModel(tiny_model_folder, 64, "its tokenizer", "asked for at once"), Barrier(4)
 
     def ask() -> object:
         together.wait(timeout=30)
@@ -63,8 +63,8 @@ def test_threads_that_ask_for_a_model_at_once_get_the_same_one(tiny_model_folder
 
 
 def test_a_model_stays_loaded_until_another_takes_its_place(tiny_model_folder: Path) -> None:
-    one = PreparedModel(tiny_model_folder, "a", 64, "its tokenizer")
-    other = PreparedModel(tiny_model_folder, "b", 64, "its tokenizer")
+    one = PreparedModel(tiny_model_folder, 64, "its tokenizer", "a")
+    other = PreparedModel(tiny_model_folder, 64, "its tokenizer", "b")
     first = loaded_model(one, "float32", "cpu", False)
     assert loaded_model(one, "float32", "cpu", False) is first
     assert loaded_model(other, "float32", "cpu", False) is not first
@@ -72,7 +72,7 @@ def test_a_model_stays_loaded_until_another_takes_its_place(tiny_model_folder: P
 
 
 def test_a_model_that_is_spread_gives_what_it_gives_on_one_device(tiny_model_folder: Path) -> None:
-    model = PreparedModel(tiny_model_folder, "a", 64, "its tokenizer")
+    model = PreparedModel(tiny_model_folder, 64, "its tokenizer", "a")
     ids = torch.arange(1, 9)[None]
     with torch.inference_mode():
         states = [
