@@ -172,7 +172,10 @@ def _here(store: Store, todo: Sequence[tuple[CurateConfig, str, int]]) -> Iterat
 
 
 def _in_processes(store: Store, todo: Sequence[tuple[CurateConfig, str, int]]) -> Iterator[int]:
-    jobs = [(config.store, _tokenised_by(config).model_dump_json(), shard, rows) for config, shard, rows in todo]
+    largest_first = sorted(todo, key=lambda item: -item[2])  # the held-out shard may be larger than all others
+    jobs = [
+        (config.store, _tokenised_by(config).model_dump_json(), shard, rows) for config, shard, rows in largest_first
+    ]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin_process) as processes:
         yield from processes.map(_tokenise_there, jobs, chunksize=4)
 
