@@ -11,7 +11,7 @@ Message = dict[str, Any]
 Span = tuple[int, int]
 
 _THOUGHT = "<think>"
-_REASONING = ("reasoning_content", "reasoning", "thinking")
+REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 class Render(Protocol):
@@ -69,7 +69,7 @@ def _begun(render: Render, messages: Sequence[Message], turn: int) -> str | None
 
 def _around(render: Render, messages: Sequence[Message], turn: int) -> tuple[str, str]:
     """What is written before the content of a message and after it: what two renderings with other contents share."""
-    plain = {key: value for key, value in messages[turn].items() if key not in _REASONING}
+    plain = {key: value for key, value in messages[turn].items() if key not in REASONING}
     one, two = (
         render([*messages[:turn], {**plain, "content": words}, *messages[turn + 1 :]]) for words in ("one", "two")
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import takewhile
 from typing import Any
 
+from tokenizers import Encoding
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample
 from fishersft.errors import InputError
-from fishersft.models.chat import ChatTemplate, Span
+from fishersft.models.chat import ChatTemplate, Feature, Span, features_of
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,14 @@ class Tokeniser:
         except InputError as error:
             return error
 
+    def left_out(self, example: Example) -> tuple[Feature, ...]:
+        """What an example has that the chat template does not show the model: reasoning, tool calls, tools."""
+        if not isinstance(example, Conversation) or isinstance(self._chat, InputError):
+            return ()
+        training = example.prompt_turns is None
+        features = features_of(example.messages, example.tools)
+        return tuple(feature for feature in features if self._chat.drops(feature, training))
+
     def prompt_ids(self, example: Example, text_prompt_tokens: int, most: int) -> list[int] | None:
         """The tokens before what a model is asked to write; None where the example is too short for that.
 
@@ -133,9 +141,9 @@ class Tokeniser:
             last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
             ids = self._ids([self._prompt_of(example, last)], chat=True)["input_ids"][0] if last else []
         elif isinstance(example, PromptCompletion):
-            ids = self._begun_once(self._ids([example.prompt], chat=False)["input_ids"][0])
+            ids = self._open_ids(example.prompt)
         else:
-            ids = self._begun_once(self._ids([example.text], chat=False)["input_ids"][0])
+            ids = self._open_ids(example.text)
             ids = ids[:text_prompt_tokens] if len(ids) > text_prompt_tokens else []
         return ids[-most:] or None
 
@@ -154,26 +162,22 @@ class Tokeniser:
     def _conversation(self, example: Conversation) -> _Rendered:
         of_chat = example.messages, example.tools, example.template_kwargs
         if example.prompt_turns is None:
-            text, spans = self.chat.render_for_training(*of_chat)
-            left_out = self._spans_of(example, spans, example.uncounted)
-            return _Rendered(text, chat=True, counted=[span for span in spans if span not in left_out])
+            text, marks = self.chat.render_for_training(*of_chat)
+            left_out = self._uncounted(example, text, marks)
+            return _Rendered(text, chat=True, counted=marks, left_out=left_out)
         text = self.chat.render(*of_chat)
-        spans = self.chat.assistant_spans(*of_chat, text) if example.uncounted else []
-        left_out = self._spans_of(example, spans, example.uncounted)
         prompt = self._prompt_of(example, example.prompt_turns) if example.prompt_turns else ""
-        return _Rendered(text, chat=True, prompt=prompt, left_out=left_out)
+        return _Rendered(text, chat=True, prompt=prompt, left_out=self._uncounted(example, text))
 
-    def _spans_of(self, example: Conversation, spans: list[Span], messages: Sequence[int]) -> list[Span]:
-        """The spans of some of the assistant's messages."""
-        if not messages:
+    def _uncounted(self, example: Conversation, text: str, marks: Sequence[Span] = ()) -> list[Span]:
+        """The spans of the messages that the row says not to train on: their marks, where each message has one."""
+        if not example.uncounted:
             return []
         turns = [place for place, message in enumerate(example.messages) if message["role"] == "assistant"]
-        if len(spans) != len(turns):
-            raise InputError(
-                f'cannot tell which part to leave out for "weight": 0 or "train": false: the chat template marks '
-                f"{len(spans)} parts for {len(turns)} assistant messages; set corpus.chat_template to another template"
-            )
-        return [span for turn, span in zip(turns, spans, strict=True) if turn in messages]
+        if len(marks) != len(turns):
+            of_chat = example.messages, example.tools, example.template_kwargs
+            marks = self.chat.assistant_spans(*of_chat, text, training=example.prompt_turns is None)
+        return [span for turn, span in zip(turns, marks, strict=True) if turn in example.uncounted]
 
     def _prompt_of(self, example: Conversation, turns: int) -> str:
         """The first messages, ending with what makes the assistant speak."""
@@ -208,6 +212,11 @@ class Tokeniser:
             return BatchEncoding({"input_ids": []})
         return self.tokenizer(texts, add_special_tokens=not chat, return_attention_mask=False)
 
+    def _open_ids(self, text: str) -> list[int]:
+        """Token ids of a text that goes on: begun once, and without the end that the tokenizer may add."""
+        ids = self._begun_once(self._ids([text], chat=False)["input_ids"][0])
+        return ids[:-1] if self._adds_end else ids
+
     def _begun_once(self, ids: list[int]) -> list[int]:
         """Without a second beginning-of-text token, where the text has one and the tokenizer adds another."""
         begin = self.tokenizer.bos_token_id
@@ -232,21 +241,20 @@ def _mask(encoded: BatchEncoding, number: int, item: _Rendered, prompt: list[int
     ids = encoded["input_ids"][number]
     mask = [item.counted is None] * len(ids)
     for span in item.counted or ():
-        _set(mask, encoded, number, span, True)
+        _set(mask, encoded[number], span, True)
     if prompt is not None:
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, ids, strict=False)))
+        same = next((place for place, (a, b) in enumerate(zip(prompt, ids, strict=False)) if a != b), None)
+        same = min(len(prompt), len(ids)) if same is None else same
         mask[:same] = [False] * same
     for span in item.left_out:
-        _set(mask, encoded, number, span, False)
+        _set(mask, encoded[number], span, False)
     return mask
 
 
-def _set(mask: list[bool], encoded: BatchEncoding, number: int, span: Span, value: bool) -> None:
+def _set(mask: list[bool], encoding: Encoding, span: Span, value: bool) -> None:
     """Sets the tokens from the one that has the span's first character to the one that has its last."""
-    characters = range(*span)
-    tokens = (encoded.char_to_token(number, character) for character in characters)
-    first = next((token for token in tokens if token is not None), None)
-    backwards = (encoded.char_to_token(number, character) for character in reversed(characters))
-    last = next((token for token in backwards if token is not None), None)
-    if first is not None and last is not None:
+    begin, end = span
+    first = next((token for at in range(begin, end) if (token := encoding.char_to_token(at)) is not None), None)
+    last = next((token for at in range(end - 1, begin - 1, -1) if (token := encoding.char_to_token(at)) is not None), 0)
+    if first is not None:
         mask[first : last + 1] = [value] * (last + 1 - first)
