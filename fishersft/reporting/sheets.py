@@ -193,6 +193,7 @@ def lengths(report: RunReport) -> Sheet:
 def corpus(report: RunReport) -> Sheet:
     """How the rows of the corpus were used, and how many of them are much the same on both sides."""
     rows = [Row((label,), (count(getattr(report.corpus, name)), why)) for name, label, why in _CORPUS_FACTS]
+    rows += [Row((f"Read as {what}",), (count(number), "")) for what, number in report.corpus.formats.items()]
     overlap = report.overlap
     shared = f"{overlap.words} words in a row, or all of a shorter one,"
     fate = "not evaluated on" if overlap.left_out else "evaluated on all the same"

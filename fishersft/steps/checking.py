@@ -6,6 +6,7 @@ from typing import Any
 
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
+from fishersft.models.fixed_date import FIXED_DATE
 from fishersft.steps.corpus import evaluated_config, target_config
 from fishersft.steps.held_out import read_evaluated
 from fishersft.steps.models import most_tokens, prepare_tokenizer
@@ -76,9 +77,11 @@ def tokens_in_words(counts: TokenCounts, most: int) -> list[str]:
         lines.append(f"{others:,} {_rows(others)} without a token to learn from cannot be chosen")
     if counts.bad:
         lines += [f"{counts.bad:,} {_rows(counts.bad)} cannot be tokenised and were skipped:", *counts.bad_rows]
+    lines += [
+        f"{rows:,} {_rows(rows)} with {feature}, which the chat template leaves out: no model will see it"
+        for feature, rows in counts.dropped.items()
+    ]
     if counts.prints_date:
-        from fishersft.models.chat import FIXED_DATE
-
         lines.append(f"The chat template prints the date: it is rendered as {FIXED_DATE}, whatever the day")
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class TokenCounts:
         bad: examples that cannot be tokenised; they are part of the pool, but cannot be chosen.
         bad_rows: the first 20 of them: file, row and reason.
         prints_date: whether the chat template prints the date.
+        dropped: by what the chat template leaves out of an example without a word ("reasoning_content", "tool_calls",
+            "tools"), how many examples have it.
     """
 
     rows: int = 0
@@ -64,6 +67,7 @@ class TokenCounts:
     bad: int = 0
     bad_rows: list[str] = field(default_factory=list)
     prints_date: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def add(self, facts: dict[str, Any], places: Iterable[str]) -> None:
         """Counts a shard's facts in; `places` are the files and rows of its bad rows."""
@@ -71,6 +75,8 @@ class TokenCounts:
             setattr(self, name, getattr(self, name) + facts[name])
         self.largest_id = max(self.largest_id, facts["largest_id"])
         self.prints_date |= facts["prints_date"]
+        for feature, rows in facts["dropped"].items():
+            self.dropped[feature] = self.dropped.get(feature, 0) + rows
         named = [f"{place}: {why}" for place, (_, why) in zip(places, facts["bad_rows"], strict=True)]
         self.bad_rows = [*self.bad_rows, *named][:_BAD_ROWS]
 
@@ -247,6 +253,7 @@ def _tokenised(
         "largest_id": max((max(sentence.input_ids, default=-1) for sentence in sentences), default=-1),
         "bad": len(bad),
         "bad_rows": bad[:_BAD_ROWS],
+        "dropped": Counter(feature for example in examples for feature in tokeniser.left_out(example)),
         "prints_date": any(isinstance(example, Conversation) for example in examples) and tokeniser.prints_date,
     }
 
