@@ -108,11 +108,11 @@ def test_every_missing_shard_is_given_to_one_worker(serve: Any, config: CurateCo
 
 def test_what_workers_made_counts_as_made_by_the_run(serve: Any, config: CurateConfig, shards: list[str]) -> None:
     serve(embed_all)
-    told: list[tuple[str, bool]] = []
+    told: list[tuple[str, str, bool]] = []
     store = open_store(config.store)
-    store.on_use.append(lambda kind, key, hit: told.append((key, hit)))
+    store.on_use.append(lambda kind, key, hit: told.append((kind, key, hit)))
     made = embed(config, shards)
-    assert [(key, False) for key in made] == told
+    assert [("embeddings", key, False) for key in made] == [use for use in told if use[0] == "embeddings"]
 
 
 def test_shards_of_a_failed_sub_run_are_taken_up_again(serve: Any, config: CurateConfig, shards: list[str]) -> None:
