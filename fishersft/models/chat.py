@@ -66,10 +66,11 @@ def _built_in_templates() -> dict[str, Path]:
 
 
 class _Source(NamedTuple):
-    """A template's text with dates fixed, and whether it marks what the assistant says."""
+    """A template's text with dates fixed, whether it marks what the assistant says, the special tokens it asks for."""
 
     text: str
     marked: bool
+    special_tokens: dict[str, Any]
 
 
 class ChatTemplate:
@@ -93,7 +94,6 @@ class ChatTemplate:
                 "corpus.chat_template (such as qwen3, or a .jinja file), or use a chat model"
             )
         self._end_token: Any = tokenizer.eos_token
-        self._special_tokens: dict[str, Any] = dict(tokenizer.special_tokens_map)
         self._sources = _sources(tokenizer)
         self._dropped: dict[tuple[Feature, bool], bool] = {}
         self._check_shows_content()
@@ -192,7 +192,7 @@ class ChatTemplate:
                     chat_template=source.text,
                     return_assistant_tokens_mask=marks,
                     add_generation_prompt=generation_prompt,
-                    **{**self._special_tokens, **(variables or {})},
+                    **{**source.special_tokens, **(variables or {})},
                 )
         except TemplateSyntaxError as error:
             raise InputError(
@@ -255,7 +255,11 @@ def _sources(tokenizer: Any) -> dict[tuple[bool, bool], _Source]:
             texts[False, tools], texts[True, tools] = own, own if trained is None else trained
     except ValueError as error:
         raise InputError(f"{_one_line(error)}; set corpus.chat_template to the template to use") from error
-    return {use: _Source(with_fixed_date(text), _has_marks(text)) for use, text in texts.items()}
+    special = tokenizer.special_tokens_map
+    return {
+        use: _Source(with_fixed_date(text), _has_marks(text), {name: special[name] for name in special if name in text})
+        for use, text in texts.items()
+    }
 
 
 def _training_template(tokenizer: PreTrainedTokenizerBase) -> str | None:

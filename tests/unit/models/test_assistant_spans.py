@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fishersft.data.examples import Conversation
 from fishersft.errors import InputError
 from fishersft.models.chat import ChatTemplate
 from fishersft.models.tokenising import Tokeniser
-from tests.unit.models.reference import byte_tokenizer, loss_text, template
+from tests.unit.models.reference import byte_tokenizer, loss_text, marked_by_trl, ours, template
 from tests.unit.models.test_chat_templates import SHAPES, TOOLS, WITH_TOOLS, conversation, says, user
 
 # Their training variants mark just what a comparison finds; others mark a thought that the prompt has begun, too.
@@ -122,3 +124,27 @@ def test_a_turn_whose_end_depends_on_what_follows_is_refused_with_that_reason() 
     assert loss_text(tokenise, Conversation((user("a"), says("b")))) == "b[last]"
     with pytest.raises(InputError, match=r"cannot tell where message 2 ends: .* differently when the conversation"):
         tokenise(Conversation((user("a"), says("b"), user("c"), says("d"))))
+
+
+# Llama 3.1's line for a message without calls, and the same with marks as TRL's training variants of others have them.
+LINE = (
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'"
+    "+ message['content'] | trim + '<|eot_id|>' }}"
+)
+MARKED = (
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}{%- if message['role'] == 'assistant' %}"
+    "{% generation %}{{- message['content'] | trim + '<|eot_id|>' }}{% endgeneration %}{%- else %}"
+    "{{- message['content'] | trim + '<|eot_id|>' }}{%- endif %}"
+)
+WORDS = st.sampled_from(["one", "two", "<|eot_id|>", "assistant", "\n", "<|start_header_id|>assistant", "😀"])
+TURN = st.tuples(st.sampled_from(["user", "assistant"]), st.lists(WORDS | st.text(max_size=5), max_size=4).map("".join))
+
+
+@settings(max_examples=100)
+@given(st.lists(TURN, min_size=1, max_size=5))
+def test_whatever_is_said_a_comparison_finds_what_marks_would_say(turns: list[tuple[str, str]]) -> None:
+    bare = template("llama3_1")
+    assert LINE in bare
+    messages = [{"role": role, "content": content} for role, content in turns]
+    wanted = marked_by_trl(byte_tokenizer(bare.replace(LINE, MARKED)), messages)
+    assert ours(Tokeniser(byte_tokenizer(bare), 10_000), Conversation(tuple(messages))) == wanted
