@@ -10,6 +10,7 @@ from pathlib import Path
 from fishersft.config import CurateConfig
 from fishersft.data.files import Files
 from fishersft.data.store import Store
+from fishersft.steps.checking import check_corpora
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.evaluation import calibrate_judge, complete_prompts, judge_completions, measure_likelihood
@@ -59,6 +60,7 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     """What the flow `curate` does, step by step; the outcomes in order."""
     store = open_store(config.store)
     corpus = read_corpus(store, config)
+    check_corpora(store, config, corpus)
     overlap = look_for_overlap(store, config, corpus.key)
     embedded = [embed_shard(store, config, shard) for shard in corpus.facts["shard_keys"]]
     embeddings = [outcome.key for outcome in embedded]
