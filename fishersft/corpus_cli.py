@@ -42,7 +42,7 @@ def corpus(
         read = read_corpus(store, settings)
     with terminal.progress_bars() as progress:
         bar = terminal.bar(progress, "tokenising")
-        (counts,) = check_rows(store, settings, [(settings, read.key)], bar)
+        counts = check_rows(store, settings, [(settings, read.key)], bar)[0]
     most = most_tokens(tokenizer, settings.model)
     terminal.print_lines([*reading_in_words(read.facts), *tokens_in_words(counts, most)])
     terminal.console.print(_table(read, counts, most))

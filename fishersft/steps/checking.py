@@ -43,10 +43,11 @@ def check_corpora(
         settings.append("evaluation.corpus")
     counts = check_rows(store, config, corpora, on_progress)
     most = most_tokens(prepare_tokenizer(store, config.model), config.model)
-    for setting, found in zip(settings, counts, strict=True):
+    for setting, found in zip(settings, counts, strict=False):
         if not found.tokens:
             raise InputError(_nothing_to_learn(setting, found, most))
-    return [*reading_in_words(corpus.facts), *tokens_in_words(counts[0], most)]
+    lines = [*reading_in_words(corpus.facts), *tokens_in_words(counts[0], most)]
+    return lines if len(counts) == len(corpora) else [*lines, *_trained_in_words(counts[len(corpora)])]
 
 
 def reading_in_words(facts: dict[str, Any]) -> list[str]:
@@ -91,6 +92,17 @@ def tokens_in_words(counts: TokenCounts, most: int) -> list[str]:
 
         lines.append(f"The chat template prints the date: it is rendered as {FIXED_DATE}, whatever the day")
     return lines
+
+
+def _trained_in_words(counts: TokenCounts) -> list[str]:
+    """Which rows of the pool may be chosen, but leave the model that is fine-tuned nothing to learn."""
+    if not counts.without_loss:
+        return []
+    rows = f"{counts.without_loss:,} {_rows(counts.without_loss)}"
+    reasons = [f"{counts.lost:,} cut"] if counts.lost else []
+    reasons += [f"{counts.bad:,} cannot be tokenised"] if counts.bad else []
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    return [f"{rows} without a token to learn from for finetune.model{why}: not trained on, even if chosen"]
 
 
 def _nothing_to_learn(setting: str, counts: TokenCounts, most: int) -> str:

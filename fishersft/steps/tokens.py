@@ -129,7 +129,8 @@ def check_rows(
         on_progress: called with (rows done, in all).
 
     Returns:
-        What it found in the pool of each corpus, for the model that chooses.
+        What it found in the pool of each corpus, for the model that chooses; and then again for the one that is
+        trained, if that is another.
 
     Raises:
         InputError: a row cannot be tokenised, unless `corpus.on_bad_row` is "skip"; or a token id is beyond the model's
@@ -139,7 +140,7 @@ def check_rows(
     wanted = [_Wanted(of, index, trained_config(of)) for of, index in indexed if config.finetune.model is not None]
     wanted = [*(_Wanted(of, index, of) for of, index in indexed), *wanted]
     _make(store, [(item.settings, shard, rows) for item in wanted for shard, rows in item.shards()], on_progress)
-    return [_counted(store, item) for item in wanted][: len(corpora)]
+    return [_counted(store, item) for item in wanted]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.steps.checking import check_corpora, reading_in_words, tokens_in_words
 from fishersft.steps.corpus import read_corpus, read_target
+from fishersft.steps.evaluation import complete_prompts
 from fishersft.steps.tokens import TokenCounts
 from tests.conftest import CHAT_TEMPLATE
 from tests.selected import write_rows
@@ -126,3 +127,21 @@ def test_a_corpus_whose_rows_are_all_bad_names_the_first(tmp_path: Path, tiny_mo
         InputError, match=r"^corpus has no token to learn .*cannot be tokenised, first: .*d\.jsonl:\d+: "
     ):
         check_corpora(store, config, read_corpus(store, config))
+
+
+def test_a_held_out_row_that_is_skipped_gives_no_prompt(tmp_path: Path, tiny_model_folder: Path) -> None:
+    template = tmp_path / "never-no.jinja"
+    template.write_text("{% if 'no' in messages[0].content %}{{ raise_exception('no') }}{% endif %}" + CHAT_TEMPLATE)
+    rows = [
+        {"messages": [{"role": "user", "content": f"{asked} {n}"}, {"role": "assistant", "content": "day"}]}
+        for n in range(20)
+        for asked in ("no", "May")
+    ]
+    config = config_of(tmp_path, tiny_model_folder, rows, evaluation={"prompts": 40, "new_tokens": 2})
+    settings = {"chat_template": str(template), "on_bad_row": "skip"}
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update=settings)})
+    store = Store(config.store)
+    corpus = read_corpus(store, config)
+    check_corpora(store, config, corpus)
+    done = complete_prompts(store, config, corpus.key, None)
+    assert 0 < done.facts["prompts"] < corpus.facts["held_out"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.steps import tokens as tokens_step
+from fishersft.steps.checking import check_corpora
 from fishersft.steps.corpus import load_index, read_corpus
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.tokens import TokenCounts, check_rows, shard_tokens, tokenise_shard
@@ -68,6 +71,11 @@ def refusing(tmp_path: Path) -> str:
     return str(path)
 
 
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of a model's folder."""
+    return Path(shutil.copytree(folder, to))
+
+
 def test_counts_are_those_of_the_pool(make: Make) -> None:
     rows = [{"prompt": f"{n} " + "May " * (40 if n % 3 == 0 else 1), "completion": " day" * (n + 1)} for n in range(30)]
     config = make(rows, model={"max_tokens": 20})
@@ -110,14 +118,27 @@ def test_skipped_rows_are_counted_on_both_sides_and_twenty_are_listed(make: Make
 def test_the_model_that_is_trained_is_checked_too_and_named(
     make: Make, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for file in tiny_model_folder.iterdir():
-        (other / file.name).write_bytes(file.read_bytes())
+    other = copied(tiny_model_folder, tmp_path / "other")
     (other / "chat_template.jinja").write_text(TEMPLATE_THAT_REFUSES)
     config = make(conversations(40, bad=range(3, 8)), finetune={"model": {"path": str(other)}})
     with pytest.raises(InputError, match=r"^for finetune\.model: .*d\.jsonl:\d+: the chat template refuses"):
         checked(config)
+
+
+def test_rows_that_only_the_trained_model_cannot_take_are_told_of(
+    make: Make, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    other = copied(tiny_model_folder, tmp_path / "other")
+    (other / "chat_template.jinja").write_text(TEMPLATE_THAT_REFUSES)
+    rows = conversations(60, bad=range(10, 40))
+    config = make(rows, finetune={"model": {"path": str(other)}}, corpus={"on_bad_row": "skip"})
+    store = Store(config.store)
+    lines = check_corpora(store, config, read_corpus(store, config))
+    assert re.fullmatch(
+        r"(\d+) rows without a token to learn from for finetune\.model \(\1 cannot be tokenised\): not trained on, "
+        "even if chosen",
+        lines[-1],
+    )
 
 
 def test_several_processes_make_the_artifacts_that_one_makes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
