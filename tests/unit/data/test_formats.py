@@ -65,6 +65,11 @@ FORMATS: list[tuple[dict[str, Any], str, Example]] = [
             ({"role": "user", "content": "Summarise."}, {"role": "assistant", "content": "T"}), prompt_turns=1
         ),
     ),
+    (
+        {"instruction": "Hey", "output": "T"},
+        "Alpaca (instruction/output)",
+        Conversation(({"role": "user", "content": "Hey"}, {"role": "assistant", "content": "T"}), prompt_turns=1),
+    ),
     ({"text": "To be", "id": 3}, "text (text)", TextExample("To be")),
 ]
 
@@ -292,6 +297,8 @@ def test_tools_and_variables_of_the_template_come_along() -> None:
         read({"messages": CHAT, "tools": ["weather"]})
     with pytest.raises(InputError, match="'chat_template_kwargs' must be an object"):
         read({"messages": CHAT, "chat_template_kwargs": [1]})
+    with pytest.raises(InputError, match="chat_template_kwargs has 'messages', which SFTTrainer and FisherSFT set"):
+        read({"messages": CHAT, "chat_template_kwargs": {"messages": []}})
 
 
 def test_alpacas_system_and_history_are_part_of_the_prompt() -> None:
