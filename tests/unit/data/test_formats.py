@@ -65,19 +65,22 @@ FORMATS: list[tuple[dict[str, Any], str, Example]] = [
             ({"role": "user", "content": "Summarise."}, {"role": "assistant", "content": "T"}), prompt_turns=1
         ),
     ),
-    (
-        {"instruction": "Hey", "output": "T"},
-        "Alpaca (instruction/output)",
-        Conversation(({"role": "user", "content": "Hey"}, {"role": "assistant", "content": "T"}), prompt_turns=1),
-    ),
     ({"text": "To be", "id": 3}, "text (text)", TextExample("To be")),
 ]
+
+
+def test_an_alpaca_row_without_an_input_is_not_said_to_have_one() -> None:
+    assert words({"instruction": "Hey", "output": "T"}) == "Alpaca (instruction/output)"
 
 
 @pytest.mark.parametrize(("data", "in_words", "expected"), FORMATS)
 def test_each_format_is_found_by_its_fields(data: dict[str, Any], in_words: str, expected: Example) -> None:
     assert words(data) == in_words
     assert read(data) == expected
+
+
+def test_an_alpaca_row_without_an_input_is_not_said_to_have_one() -> None:
+    assert words({"instruction": "Hey", "output": "T"}) == "Alpaca (instruction/output)"
 
 
 @pytest.mark.parametrize(("data", "in_words", "expected"), FORMATS)
