@@ -79,10 +79,6 @@ def test_each_format_is_found_by_its_fields(data: dict[str, Any], in_words: str,
     assert read(data) == expected
 
 
-def test_an_alpaca_row_without_an_input_is_not_said_to_have_one() -> None:
-    assert words({"instruction": "Hey", "output": "T"}) == "Alpaca (instruction/output)"
-
-
 @pytest.mark.parametrize(("data", "in_words", "expected"), FORMATS)
 def test_a_stored_row_gives_the_same_example_again(data: dict[str, Any], in_words: str, expected: Example) -> None:
     again = read(decode_row(encode_row(data)))
