@@ -42,7 +42,7 @@ def corpus(
         read = read_corpus(store, settings)
     with terminal.progress_bars() as progress:
         bar = terminal.bar(progress, "tokenising")
-        counts = check_rows(store, settings, [(settings, read.key)], bar)
+        counts = check_rows(store, settings, [(settings, read.key)], bar)[0]
     most = most_tokens(tokenizer, settings.model)
     terminal.print_lines([*reading_in_words(read.facts), *tokens_in_words(counts, most)])
     terminal.console.print(_table(read, counts, most))
@@ -57,15 +57,17 @@ def _table(read: Outcome, counts: TokenCounts, most: int) -> Table:
     table.add_column("Rows", justify="right")
     rows = [
         ("read", facts["rows_read"]),
-        ("blank", facts["blank"]),
+        ("blank, or nothing that the loss counts", facts["blank"]),
         ("not matching corpus.pattern", facts["unmatched"]),
-        ("bad, skipped", facts["bad"] + counts.bad),
+        ("bad, skipped", facts["bad"]),
         ("exact duplicates", facts["duplicates"]),
         ("beyond corpus.max_rows", facts["beyond_max_rows"]),
         ("held out", facts["held_out"]),
+        ("  cannot be tokenised", counts.held_out_bad),
         ("to choose from", facts["pool"]),
         (f"  cut at {most:,} tokens", counts.cut),
-        ("  without a token to learn from", counts.without_loss),
+        ("  cannot be tokenised", counts.bad),
+        ("  without a token to learn from", counts.without_loss - counts.bad),
     ]
     for what, number in rows:
         if number or what in ("read", "held out", "to choose from", "exact duplicates"):

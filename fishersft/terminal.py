@@ -106,7 +106,8 @@ def print_preview(preview: LossPreview) -> None:
     if preview.not_shown:
         text.append(f" … {preview.not_shown:,} more tokens", style="italic")
     cut = ", cut to what the model takes" if preview.truncated else ""
-    title = f"{preview.source}:{preview.row}, {preview.loss_tokens:,} of {preview.tokens:,} tokens count{cut}"
+    counts = f"{preview.loss_tokens:,} of {preview.tokens:,} tokens count" if preview.tokens else "cannot be tokenised"
+    title = f"{preview.source}:{preview.row}, {counts}{cut}"
     console.print(Panel(text, title=escape(visible(title)), title_align="left"))
 
 

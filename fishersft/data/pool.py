@@ -211,7 +211,10 @@ def _too_few(distinct: int, counts: ReadCounts) -> str:
     if not counts.rows_read:
         return f"the corpus is empty: {read}; check corpus.path"
     if counts.blank == counts.rows_read:
-        return f"the corpus is empty: {read}, all blank; check corpus.path and the field names"
+        return (
+            f"the corpus is empty: {read}, all blank or with nothing that the loss counts; check corpus.path, the "
+            "field names, and weight and train of the messages"
+        )
     if counts.bad:
         return f"the corpus is empty: {read}, {counts.blank} blank{bad}; correct the rows or corpus.example"
     return (

@@ -6,6 +6,7 @@ from typing import Any
 
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
+from fishersft.errors import InputError
 from fishersft.models.fixed_date import FIXED_DATE
 from fishersft.steps.corpus import evaluated_config, target_config
 from fishersft.steps.held_out import read_evaluated
@@ -30,15 +31,24 @@ def check_corpora(
         corpus, target: the corpus artifacts.
         evaluated: check `evaluation.corpus` too, if there is one.
         on_progress: called with (rows done, in all).
+
+    Raises:
+        InputError: as `check_rows`; or a corpus has no token to learn from.
     """
-    corpora = [(config, corpus.key)]
+    corpora, settings = [(config, corpus.key)], ["corpus"]
     if target is not None:
         corpora.append((target_config(config), target.key))
+        settings.append("selection.target")
     if evaluated and config.evaluation.corpus is not None:
         corpora.append((evaluated_config(config), read_evaluated(store, config).key))
+        settings.append("evaluation.corpus")
     counts = check_rows(store, config, corpora, on_progress)
     most = most_tokens(prepare_tokenizer(store, config.model), config.model)
-    return [*reading_in_words(corpus.facts), *tokens_in_words(counts, most)]
+    for setting, found in zip(settings, counts, strict=False):
+        if not found.tokens:
+            raise InputError(_nothing_to_learn(setting, found, most))
+    lines = [*reading_in_words(corpus.facts), *tokens_in_words(counts[0], most)]
+    return lines if len(counts) == len(corpora) else [*lines, *_trained_in_words(counts[len(corpora)])]
 
 
 def reading_in_words(facts: dict[str, Any]) -> list[str]:
@@ -72,11 +82,12 @@ def tokens_in_words(counts: TokenCounts, most: int) -> list[str]:
         if counts.lost:
             line += f"; {counts.lost:,} of them lost every token to learn from and cannot be chosen"
         lines.append(line)
-    others = counts.without_loss - counts.lost
+    others = counts.without_loss - counts.lost - counts.bad
     if others:
         lines.append(f"{others:,} {_rows(others)} without a token to learn from cannot be chosen")
-    if counts.bad:
-        lines += [f"{counts.bad:,} {_rows(counts.bad)} cannot be tokenised and were skipped:", *counts.bad_rows]
+    if bad := counts.bad + counts.held_out_bad:
+        held_out = f" ({counts.held_out_bad:,} held out)" if counts.held_out_bad else ""
+        lines += [f"{bad:,} {_rows(bad)} cannot be tokenised and were skipped{held_out}:", *counts.bad_rows]
     lines += [
         f"{rows:,} {_rows(rows)} with {feature}, which the chat template leaves out: no model will see it"
         for feature, rows in counts.dropped.items()
@@ -84,6 +95,30 @@ def tokens_in_words(counts: TokenCounts, most: int) -> list[str]:
     if counts.prints_date:
         lines.append(f"The chat template prints the date: it is rendered as {FIXED_DATE}, whatever the day")
     return lines
+
+
+def _trained_in_words(counts: TokenCounts) -> list[str]:
+    """Which rows of the pool may be chosen, but leave the model that is fine-tuned nothing to learn."""
+    if not counts.without_loss:
+        return []
+    rows = f"{counts.without_loss:,} {_rows(counts.without_loss)}"
+    reasons = [f"{counts.lost:,} cut"] if counts.lost else []
+    reasons += [f"{counts.bad:,} cannot be tokenised"] if counts.bad else []
+    why = f" ({', '.join(reasons)})" if reasons else ""
+    return [f"{rows} without a token to learn from for finetune.model{why}: not trained on, even if chosen"]
+
+
+def _nothing_to_learn(setting: str, counts: TokenCounts, most: int) -> str:
+    """The error for a corpus that leaves nothing to choose from, or to measure on."""
+    begin = f"{setting} has no token to learn from in its {counts.rows:,} {_rows(counts.rows)}"
+    if counts.lost:
+        return (
+            f"{begin}: {counts.lost:,} lost every such token when they were cut at {most:,} tokens; raise "
+            "model.max_tokens, take a model with a longer context, or shorten the prompts"
+        )
+    if counts.bad:
+        return f"{begin}: {counts.bad:,} cannot be tokenised, first: {counts.bad_rows[0]}"
+    return f"{begin}; check its field names, and whether a row is longer than one token"
 
 
 def _rows(number: int) -> str:

@@ -131,7 +131,7 @@ def _prompts(tokeniser: Tokeniser, most: int, config: CurateConfig, examples: Se
             f"evaluation.new_tokens {settings.new_tokens} leaves no room for a prompt in the model's context of "
             f"{most + settings.new_tokens} tokens; lower it"
         )
-    candidates = (tokeniser.prompt_ids(example, settings.prompt_tokens, most) for example in examples)
+    candidates = (_prompt(tokeniser, example, settings.prompt_tokens, most) for example in examples)
     prompts = list(islice((ids for ids in candidates if ids), settings.prompts))
     if not prompts:
         raise InputError(
@@ -139,6 +139,18 @@ def _prompts(tokeniser: Tokeniser, most: int, config: CurateConfig, examples: Se
             "lower evaluation.prompt_tokens"
         )
     return prompts
+
+
+def _prompt(tokeniser: Tokeniser, example: Example, text_tokens: int, most: int) -> list[int] | None:
+    """The prompt that an example gives; None too where the chat template refuses it.
+
+    A row that it refuses was skipped, as `corpus.on_bad_row` says, or the run had ended when its rows were checked. Of
+    a conversation that it takes, it may refuse the beginning.
+    """
+    try:
+        return tokeniser.prompt_ids(example, text_tokens, most)
+    except InputError:
+        return None
 
 
 def judge_completions(

@@ -118,7 +118,8 @@ def tokeniser_of(model: PreparedTokenizer, config: CurateConfig) -> Tokeniser:
     """The tokeniser that a config asks for, with the tokenizer of a model that `config.model` names or started from."""
     most, trusted = most_tokens(model, config.model), config.model.trust_remote_code
     alone = PreparedTokenizer(model.folder, model.context, model.tokenizer)  # found again whatever the weights are
-    return loaded_tokeniser(alone, most, trusted, config.corpus.chat_template)
+    setting = config.corpus.chat_template
+    return loaded_tokeniser(alone, most, trusted, None if setting is None else _template_text(setting))
 
 
 @lru_cache(maxsize=4)
@@ -128,12 +129,15 @@ def loaded_tokeniser(
     """The tokeniser of a model, kept for the next call with the same fingerprint.
 
     Args:
-        chat_template: in the place of the tokenizer's own, as `corpus.chat_template` has it.
+        chat_template: the text of one in the place of the tokenizer's own; not its path, whose file may change.
     """
     from fishersft.models.loading import load_tokenizer
     from fishersft.models.tokenising import Tokeniser
 
-    return Tokeniser(load_tokenizer(model.folder, trust_remote_code, chat_template), max_tokens)
+    tokenizer = load_tokenizer(model.folder, trust_remote_code)
+    if chat_template is not None:
+        tokenizer.chat_template = chat_template
+    return Tokeniser(tokenizer, max_tokens)
 
 
 def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_remote_code: bool) -> PreTrainedModel:
@@ -153,9 +157,13 @@ def loaded_model(model: PreparedModel, dtype: str, device: str | None, trust_rem
 
 def chat_template_digest(setting: str) -> str:
     """The digest of the template that `corpus.chat_template` names."""
+    return digest_of(_template_text(setting))
+
+
+def _template_text(setting: str) -> str:
     from fishersft.models.chat import chat_template_text
 
-    return digest_of(chat_template_text(setting))
+    return chat_template_text(setting)
 
 
 def release_models() -> None:

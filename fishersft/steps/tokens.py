@@ -52,7 +52,8 @@ class TokenCounts:
         without_loss: examples without a token that the loss counts, those included.
         largest_id: the greatest token id.
         bad: examples that cannot be tokenised; they are part of the pool, but cannot be chosen.
-        bad_rows: the first 20 of them: file, row and reason.
+        held_out_bad: those among the held-out ones, which no other count holds.
+        bad_rows: the first 20 of both: file, row and reason.
         prints_date: whether the chat template prints the date.
         dropped: by what the chat template leaves out of an example without a word ("reasoning_content", "tool_calls",
             "tools"), how many examples have it.
@@ -65,6 +66,7 @@ class TokenCounts:
     without_loss: int = 0
     largest_id: int = -1
     bad: int = 0
+    held_out_bad: int = 0
     bad_rows: list[str] = field(default_factory=list)
     prints_date: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
@@ -124,7 +126,7 @@ def check_rows(
     config: CurateConfig,
     corpora: Sequence[tuple[CurateConfig, str]],
     on_progress: OnProgress | None = None,
-) -> TokenCounts:
+) -> list[TokenCounts]:
     """Tokenises every row of some corpora, held-out ones too, for the model that chooses and the one that is trained.
 
     Args:
@@ -133,7 +135,8 @@ def check_rows(
         on_progress: called with (rows done, in all).
 
     Returns:
-        What it found in the pool of the first corpus, for the model that chooses.
+        What it found in the pool of each corpus, for the model that chooses; and then again for the one that is
+        trained, if that is another.
 
     Raises:
         InputError: a row cannot be tokenised, unless `corpus.on_bad_row` is "skip"; or a token id is beyond the model's
@@ -143,8 +146,7 @@ def check_rows(
     wanted = [_Wanted(of, index, trained_config(of)) for of, index in indexed if config.finetune.model is not None]
     wanted = [*(_Wanted(of, index, of) for of, index in indexed), *wanted]
     _make(store, [(item.settings, shard, rows) for item in wanted for shard, rows in item.shards()], on_progress)
-    results = [_counted(store, item) for item in wanted]
-    return results[0]
+    return [_counted(store, item) for item in wanted]
 
 
 @dataclass(frozen=True)
@@ -223,11 +225,12 @@ def _counted(store: Store, wanted: _Wanted) -> TokenCounts:
     if bad and wanted.config.corpus.on_bad_row == "stop":
         further = counts.bad + held_out.bad - 1
         raise InputError(
-            bad[0]
+            ("" if wanted.settings is wanted.config else "for finetune.model: ")
+            + bad[0]
             + (f" ({further:,} more rows cannot be tokenised either)" if further else "")
             + "; to leave such rows out, set corpus.on_bad_row: skip"
         )
-    counts.bad_rows, counts.bad = bad[:_BAD_ROWS], counts.bad + held_out.bad
+    counts.bad_rows, counts.held_out_bad = bad[:_BAD_ROWS], held_out.bad
     check_token_ids(store, wanted.settings, max(counts.largest_id, held_out.largest_id))
     return counts
 

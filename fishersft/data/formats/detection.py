@@ -68,7 +68,9 @@ def format_in_words(row: Row, config: CorpusConfig) -> str:
     if kind == "messages":
         return "messages (role/content)" if name == "messages" else f"messages ({name}: role/content)"
     if kind == "alpaca":
-        return f"Alpaca (instruction/{context_field(row.data)}/{answer_field(row.data)})"
+        context = context_field(row.data)
+        about = f"/{context}" if context in row.data else ""
+        return f"Alpaca (instruction{about}/{answer_field(row.data)})"
     if kind == "prompt-completion":
         names = (config.prompt_field, config.completion_field)
         return "prompt and completion" + (f" ({'/'.join(names)})" if names != ("prompt", "completion") else "")

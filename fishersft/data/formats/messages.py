@@ -12,6 +12,18 @@ from fishersft.errors import InputError
 
 _STRINGS = ("name", "reasoning_content", "reasoning", "thinking")
 _KNOWN = frozenset({"role", "content", "tool_calls", "tool_call_id", "weight", "train", *_STRINGS})
+# transformers' own arguments beside the variables of a template; TRL passes them too, and fails on a second value.
+_TAKEN_VARIABLES = {
+    "add_generation_prompt",
+    "chat_template",
+    "conversation",
+    "conversations",
+    "messages",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "tokenize",
+    "tools",
+}
 _MEDIA_COLUMNS = ("image", "images", "video", "videos", "audio", "audios")
 
 
@@ -215,4 +227,8 @@ def _template_kwargs(row: Row) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict):
         wrong_type(row, found, name, "an object")
+    if taken := sorted(_TAKEN_VARIABLES & found.keys()):
+        raise InputError(
+            f"{row.place}: {name} has {taken[0]!r}, which SFTTrainer and FisherSFT set themselves; remove it"
+        )
     return {key: value for key, value in plain(row, found, name).items() if value is not None} or None

@@ -69,6 +69,10 @@ FORMATS: list[tuple[dict[str, Any], str, Example]] = [
 ]
 
 
+def test_an_alpaca_row_without_an_input_is_not_said_to_have_one() -> None:
+    assert words({"instruction": "Hey", "output": "T"}) == "Alpaca (instruction/output)"
+
+
 @pytest.mark.parametrize(("data", "in_words", "expected"), FORMATS)
 def test_each_format_is_found_by_its_fields(data: dict[str, Any], in_words: str, expected: Example) -> None:
     assert words(data) == in_words
@@ -292,6 +296,8 @@ def test_tools_and_variables_of_the_template_come_along() -> None:
         read({"messages": CHAT, "tools": ["weather"]})
     with pytest.raises(InputError, match="'chat_template_kwargs' must be an object"):
         read({"messages": CHAT, "chat_template_kwargs": [1]})
+    with pytest.raises(InputError, match="chat_template_kwargs has 'messages', which SFTTrainer and FisherSFT set"):
+        read({"messages": CHAT, "chat_template_kwargs": {"messages": []}})
 
 
 def test_alpacas_system_and_history_are_part_of_the_prompt() -> None:
