@@ -210,7 +210,16 @@ class ChatTemplate:
     def _check_shows_content(self) -> None:
         """Templates of vision models take lists of parts, and would drop plain text without a word."""
         probe = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
-        if self.render(probe, training=True).count(_PROBE) < len(probe):
+        try:
+            text = self.render(probe, training=True)
+        except InputError as error:
+            if error.__cause__ is None or isinstance(error.__cause__, TemplateSyntaxError):
+                raise
+            raise InputError(
+                f"the chat template does not render a conversation of plain text: {_one_line(error.__cause__)}; set "
+                "corpus.chat_template to one for text"
+            ) from error
+        if text.count(_PROBE) < len(probe):
             raise InputError(
                 "the chat template leaves out a message whose content is plain text, as templates of vision models do; "
                 "set corpus.chat_template to one for text"
@@ -284,5 +293,5 @@ def _beginning(messages: Sequence[Message]) -> str:
     return f"{messages[0]['role']}: {str(messages[0].get('content') or '')[:60]!r}"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -107,9 +107,14 @@ class Tokeniser:
         Raises:
             InputError: the tokenizer has none that renders a conversation.
         """
+        self.check_chat_template()
+        assert isinstance(self._chat, ChatTemplate), "checked just now"
+        return self._chat
+
+    def check_chat_template(self) -> None:
+        """Raises InputError where the tokenizer has no chat template, or one that renders no conversation at all."""
         if isinstance(self._chat, InputError):
             raise self._chat
-        return self._chat
 
     @property
     def prints_date(self) -> bool:

@@ -242,6 +242,8 @@ def _tokenised(
     from fishersft.models.tokenising import Tokenised
 
     tokeniser = tokeniser_of(model, config)
+    if any(isinstance(example, Conversation) for example in examples):
+        tokeniser.check_chat_template()
     results = tokeniser.many(examples)
     bad = [(row, str(result)) for row, result in enumerate(results) if isinstance(result, InputError)]
     sentences = [Tokenised([], [], False) if isinstance(result, InputError) else result for result in results]

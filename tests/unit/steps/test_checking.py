@@ -115,16 +115,36 @@ def test_so_is_what_is_measured_on_where_anything_is_measured(tmp_path: Path, ti
         check_corpora(store, config, corpus, evaluated=True)
 
 
-def test_a_corpus_whose_rows_are_all_bad_names_the_first(tmp_path: Path, tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize("on_bad_row", ["stop", "skip"])
+def test_a_template_that_renders_nothing_is_one_error_and_blames_no_row(
+    tmp_path: Path, tiny_model_folder: Path, on_bad_row: str
+) -> None:
     template = tmp_path / "never.jinja"
     template.write_text("{{ raise_exception('never') }}")
+    rows = [{"messages": [{"role": "assistant", "content": f"May {n}"}]} for n in range(20)]
+    config = config_of(tmp_path, tiny_model_folder, rows)
+    settings = {"chat_template": str(template), "on_bad_row": on_bad_row}
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update=settings)})
+    store = Store(config.store)
+    with pytest.raises(
+        InputError, match=r"^the chat template does not render a conversation of plain text: never; set"
+    ):
+        check_corpora(store, config, read_corpus(store, config))
+
+
+def test_a_corpus_whose_rows_are_all_bad_names_the_first(tmp_path: Path, tiny_model_folder: Path) -> None:
+    template = tmp_path / "may.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if m.content.startswith('May') %}{{ raise_exception('no May') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
     rows = [{"messages": [{"role": "assistant", "content": f"May {n}"}]} for n in range(20)]
     config = config_of(tmp_path, tiny_model_folder, rows)
     settings = {"chat_template": str(template), "on_bad_row": "skip"}
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update=settings)})
     store = Store(config.store)
     with pytest.raises(
-        InputError, match=r"^corpus has no token to learn .*cannot be tokenised, first: .*d\.jsonl:\d+: "
+        InputError, match=r"^corpus has no token to learn .*cannot be tokenised, first: .*d\.jsonl:\d+: .*no May"
     ):
         check_corpora(store, config, read_corpus(store, config))
 
