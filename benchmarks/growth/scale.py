@@ -1,4 +1,4 @@
-"""Planning a large corpus, and listing one of many files that did not change: seconds and memory."""
+"""Planning a large corpus, tokenising one, and listing one of many files that did not change: seconds and memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.growth.changes import plays
 from benchmarks.selection.measure import measure
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.steps.corpus import read_corpus
+from fishersft.steps.models import prepare_model
+from fishersft.steps.tokens import check_rows
 
 _WORDS_A_ROW = 30  # about 200 characters
+_WORDS_A_SHORT_ROW = 15
 _FILES = 10
 
 
@@ -50,6 +54,31 @@ def plan(rows: int, folder: Path) -> Planned:
     return Planned(rows, len(outcome.facts["shard_keys"]), size, measured.seconds, measured.resident)
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A corpus whose every row was tokenised and checked."""
+
+    rows: int
+    tokens: int
+    seconds: float
+    seconds_again: float
+
+
+def check(rows: int, folder: Path) -> Checked:
+    """Tokenises so many short rows, each 16 words of Shakespeare, for SmolLM2, in as many processes as there are cores.
+
+    Run it in a fresh process.
+    """
+    corpus = folder / "corpus"
+    _write_short(corpus, rows)
+    store, config = _opened(corpus, folder / "store")
+    prepare_model(store, config.model)
+    key = read_corpus(store, config).key
+    counts, first = measure(lambda: check_rows(store, config, [(config, key)]))
+    _, second = measure(lambda: check_rows(store, config, [(config, key)]))
+    return Checked(rows, counts[0].tokens, first.seconds, second.seconds)
+
+
 def list_again(files: int, folder: Path) -> Listed:
     """Reads a corpus of so many files twice. Run it in a fresh process, as the hook that counts stays."""
     corpus = folder / "corpus"
@@ -71,6 +100,17 @@ def list_again(files: int, folder: Path) -> Listed:
 def _opened(corpus: Path, store: Path) -> tuple[Store, CurateConfig]:
     config = CurateConfig.model_validate({"corpus": {"path": str(corpus.resolve())}, "store": str(store.resolve())})
     return Store(config.store), config
+
+
+def _write_short(folder: Path, rows: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(0)
+    words = [word for play in plays(10_000).values() for speech in play for word in speech["text"].split()]
+    with (folder / "short.jsonl").open("w", encoding="utf-8") as file:
+        for row in range(rows):
+            begin = draw.randrange(len(words) - _WORDS_A_SHORT_ROW)
+            text = " ".join(words[begin : begin + _WORDS_A_SHORT_ROW])
+            file.write(json.dumps({"text": f"{row} {text}"}) + "\n")
 
 
 def _write(folder: Path, files: int, rows_a_file: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.growth.changes import CHANGES, Change, Corpus, plays
-from benchmarks.growth.scale import list_again, plan
+from benchmarks.growth.scale import check, list_again, plan
 from benchmarks.selection.measure import in_fresh_process
 
 
@@ -31,6 +31,11 @@ def test_a_change_embeds_no_more_than_its_target(corpus: Corpus, change: Change,
 def test_planning_counts_rows_and_shards(tmp_path: Path) -> None:
     planned = plan(5000, tmp_path)
     assert planned.rows == 5000 and 10 < planned.shards < 40 and planned.bytes_read > 5000 * 150
+
+
+def test_every_row_that_is_not_held_out_is_tokenised(tmp_path: Path) -> None:
+    checked = check(500, tmp_path)
+    assert checked.rows == 500 and checked.tokens > 400 * 15
 
 
 def test_no_file_of_an_unchanged_corpus_is_opened(tmp_path: Path) -> None:
