@@ -32,6 +32,7 @@ _TEMPLATE_ERRORS = (
     RuntimeError,
     MemoryError,
 )
+_TRAINING = "_training"  # variants with marks, which TRL gives for the plain ones
 _PROBE = "Zebra 7"
 _CALL = "zebra_7"
 _MARKING = Lock()  # transformers tracks marks in the compiled template, which threads share
@@ -62,7 +63,8 @@ def _built_in_templates() -> dict[str, Path]:
     trl = find_spec("trl")
     if trl is None or trl.origin is None:
         return {}
-    return {file.stem: file for file in (Path(trl.origin).parent / "chat_templates").glob("*.jinja")}
+    files = (Path(trl.origin).parent / "chat_templates").glob("*.jinja")
+    return {file.stem: file for file in files if not file.stem.endswith(_TRAINING)}
 
 
 class _Source(NamedTuple):
