@@ -52,15 +52,24 @@ def test_without_trl_turns_are_found_by_comparison(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("hostile", "reason"),
     [
-        ("{% for i in range(10 ** 12) %}{{ i }}{% endfor %}", "refuses .*Range too big"),
-        ("{{ ''.__class__.__mro__ }}", "refuses .*__class__.* unsafe"),
-        ("{{ messages[0].content.no.such }}", "refuses .*has no attribute 'no'"),
-        ("{{ 1 // 0 }}", "refuses .*division.* by zero"),
-        ("{{ 'a' * 10 ** 15 }}", "refuses .*MemoryError"),
-        ("{{ cycler() }}", "refuses .*at least one item"),
-        ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "refuses .*recursion"),
-        ("{% include 'other' %}", "refuses .*no loader"),
-        ("{{ raise_exception('roles must alternate') }}", "refuses .*begins user: .*roles must alternate"),
+        (
+            "{% for i in range(10 ** 12) %}{{ i }}{% endfor %}",
+            "does not render a conversation of plain text: .*Range too big",
+        ),
+        ("{{ ''.__class__.__mro__ }}", "does not render a conversation of plain text: .*__class__.* unsafe"),
+        ("{{ messages[0].content.no.such }}", "does not render a conversation of plain text: .*has no attribute 'no'"),
+        ("{{ 1 // 0 }}", "does not render a conversation of plain text: .*division.* by zero"),
+        ("{{ 'a' * 10 ** 15 }}", "does not render a conversation of plain text: .*MemoryError"),
+        ("{{ cycler() }}", "does not render a conversation of plain text: .*at least one item"),
+        (
+            "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+            "does not render a conversation of plain text: .*recursion",
+        ),
+        ("{% include 'other' %}", "does not render a conversation of plain text: .*no loader"),
+        (
+            "{{ raise_exception('roles must alternate') }}",
+            "does not render a conversation of plain text: .*roles must alternate",
+        ),
         ("one\n{% for m in messages %}", "has a syntax error in line 2: .*endfor"),
         ("{{ 'constant' }}", "leaves out a message whose content is plain text"),
     ],
