@@ -14,19 +14,17 @@ from fishersft.data.examples import Example
 from fishersft.data.overlap import find_overlap
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
-from fishersft.steps.corpus import evaluated_config, load_index, read_whole_corpus, shard_examples
+from fishersft.steps.corpus import (
+    evaluated_config,
+    example_settings,
+    load_index,
+    read_whole_corpus,
+    shard_examples,
+)
 from fishersft.steps.outcome import Outcome, find_or_make
 
 OVERLAP_VERSION = 1
 _TENTH = 10
-_FIELDS = {  # that an example is made of
-    "example",
-    "text_field",
-    "prompt_field",
-    "completion_field",
-    "messages_field",
-    "ignore_message_keys",
-}
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome
         pq.write_table(pa.table({"overlaps": pa.array(overlap.held_out)}), draft.folder / "overlap.parquet")
         draft.facts.update(words=words, held_out=int(overlap.held_out.sum()), pool=overlap.pool)
 
-    params = {"words": words, **_fields(config.corpus)}
+    params = {"words": words, **example_settings(config.corpus)}
     inputs: dict[str, object] = {"pool": sorted(index.shards), "held_out": index.held_out}
     if config.evaluation.corpus is not None:
-        params["held_out_fields"] = _fields(config.evaluation.corpus)
+        params["held_out_fields"] = example_settings(config.evaluation.corpus)
         inputs["held_out"] = measured.shards
     return find_or_make(store, "overlap", OVERLAP_VERSION, params, inputs, write, [f"corpus/{corpus}", measured.source])
 
@@ -167,11 +165,6 @@ def _measured_on(store: Store, config: CurateConfig, corpus: str) -> _MeasuredOn
 def _examples(store: Store, config: CurateConfig, measured: _MeasuredOn) -> list[Example]:
     corpus = evaluated_config(config).corpus
     return [example for shard in measured.shards for example in shard_examples(store, corpus, shard)]
-
-
-def _fields(corpus: CorpusConfig) -> dict[str, object]:
-    """What of a row an example is made of."""
-    return corpus.model_dump(include=_FIELDS)
 
 
 @lru_cache(maxsize=4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -71,16 +71,14 @@ class TokenCounts:
     prints_date: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
 
-    def add(self, facts: dict[str, Any], places: Iterable[str]) -> None:
-        """Counts a shard's facts in; `places` are the files and rows of its bad rows."""
+    def add(self, facts: dict[str, Any]) -> None:
+        """Counts a shard's facts in, but for which rows are bad."""
         for name in ("rows", "tokens", "cut", "lost", "without_loss", "bad"):
             setattr(self, name, getattr(self, name) + facts[name])
         self.largest_id = max(self.largest_id, facts["largest_id"])
         self.prints_date |= facts["prints_date"]
         for feature, rows in facts["dropped"].items():
             self.dropped[feature] = self.dropped.get(feature, 0) + rows
-        named = [f"{place}: {why}" for place, (_, why) in zip(places, facts["bad_rows"], strict=True)]
-        self.bad_rows = [*self.bad_rows, *named][:_BAD_ROWS]
 
 
 def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
@@ -215,13 +213,12 @@ def _find(store: Store, config: CurateConfig, shard: str) -> Manifest | None:
 
 def _counted(store: Store, wanted: _Wanted) -> TokenCounts:
     """The counts of the pool, once its rows and the held-out ones are found fit."""
-    counts, held_out = TokenCounts(), TokenCounts()
+    counts, held_out, places = TokenCounts(), TokenCounts(), list[tuple[str, int, str]]()
     for shard, _ in wanted.shards():
         facts = tokenise_shard(store, wanted.settings, shard).facts
-        rows = [wanted.index.source_of(shard, row) for row, _ in facts["bad_rows"]]
-        into = held_out if shard == wanted.index.held_out else counts
-        into.add(facts, [f"{source}:{number}" for source, number in rows])
-    bad = [*counts.bad_rows, *held_out.bad_rows]
+        (held_out if shard == wanted.index.held_out else counts).add(facts)
+        places += [(*wanted.index.source_of(shard, row), why) for row, why in facts["bad_rows"]]
+    bad = [f"{source}:{number}: {why}" for source, number, why in sorted(places)]
     if bad and wanted.config.corpus.on_bad_row == "stop":
         further = counts.bad + held_out.bad - 1
         raise InputError(
