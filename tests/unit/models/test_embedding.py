@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from fishersft.config import ModelConfig
-from fishersft.data.examples import Conversation, Message, PromptCompletion, TextExample
+from fishersft.data.examples import Conversation, PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models import embedding, forward
 from fishersft.models.embedding import Embedded, embed
@@ -79,11 +79,11 @@ def sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Token
 
 def masked_sentences(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> list[Tokenised]:
     """Sentences whose loss is masked in part: completions, assistants' turns, one of them cut at the limit."""
-    turns = [Message("user", VERSES[0]), Message("assistant", VERSES[1])]
+    turns = [{"role": "user", "content": VERSES[0]}, {"role": "assistant", "content": VERSES[1]}]
     examples = [
         PromptCompletion(VERSES[2], VERSES[3]),
         PromptCompletion("", VERSES[4]),
-        Conversation((*turns, Message("user", "1"), Message("assistant", "2"))),
+        Conversation((*turns, {"role": "user", "content": "1"}, {"role": "assistant", "content": "2"})),
         Conversation(tuple(turns * 4)),
         TextExample(" ".join(VERSES * 3)),
     ]

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from fishersft.config import FinetuneConfig
-from fishersft.data.examples import Conversation, Example, Message, PromptCompletion, TextExample
+from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models.evaluating import sentence_nll
 from fishersft.models.finetuning import TrainingRecord, finetune
@@ -83,7 +83,13 @@ def test_a_model_learns_and_what_is_written_loads(
     [
         TextExample("Rough winds do shake the darling buds of May"),
         PromptCompletion("Rough winds", " do shake the buds"),
-        Conversation((Message("user", "Rough winds?"), Message("assistant", "do shake"), Message("user", "and?"))),
+        Conversation(
+            (
+                {"role": "user", "content": "Rough winds?"},
+                {"role": "assistant", "content": "do shake"},
+                {"role": "user", "content": "and?"},
+            )
+        ),
     ],
     ids=["all of a text", "a completion only", "the assistant only"],
 )

@@ -27,6 +27,7 @@ def job(
     return TrainingJob(
         model=tiny_model_folder,
         trust_remote_code=False,
+        chat_template=None,
         sentences=sentences,
         held_out=sentences[:3],
         config=FinetuneConfig(epochs=2, learning_rate=1e-3, passes_a_step=2, early_stopping=2),
