@@ -90,12 +90,12 @@ def tokenise_shard(store: Store, config: CurateConfig, shard: str) -> Outcome:
     params, inputs = _determinants(model, config, shard)
 
     def write(draft: Draft) -> None:
-        from fishersft.models.token_files import tokens_digest, write_tokens
+        from fishersft.models.token_files import write_tokens
 
         sentences, facts = _tokenised(model, config, shard_examples(store, config.corpus, shard))
-        write_tokens(sentences, draft.folder / TOKENS_FILE)
+        digest = write_tokens(sentences, draft.folder / TOKENS_FILE)
         by = {"max_tokens": params["max_tokens"], "chat_template": inputs.get("chat_template")}
-        draft.facts.update(facts, digest=tokens_digest(sentences), by=by)
+        draft.facts.update(facts, digest=digest, by=by)
 
     return find_or_make(store, "tokens", TOKENISING_VERSION, params, inputs, write, [f"shard/{shard}"])
 
