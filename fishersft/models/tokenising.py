@@ -161,8 +161,7 @@ class Tokeniser:
     def _text(self, example: TextExample | PromptCompletion) -> _Rendered:
         prompt = example.prompt if isinstance(example, PromptCompletion) else None
         text = example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
-        end = self.tokenizer.eos_token
-        return _Rendered(text if text.endswith(end) else text + end, prompt=prompt)
+        return _Rendered(text if text.endswith(self._end_text) else text + self._end_text, prompt=prompt)
 
     def _conversation(self, example: Conversation) -> _Rendered:
         of_chat = example.messages, example.tools, example.template_kwargs
@@ -224,21 +223,32 @@ class Tokeniser:
 
     def _begun_once(self, ids: list[int]) -> list[int]:
         """Without a second beginning-of-text token, where the text has one and the tokenizer adds another."""
-        begin = self.tokenizer.bos_token_id
-        return ids[1:] if self._adds_begin and ids[:2] == [begin, begin] else ids
+        return ids[1:] if self._adds_begin and ids[:2] == [self._begin, self._begin] else ids
 
     def _doubled_ends(self, ids: list[int]) -> int:
         """How many end-of-text tokens at the end are one too many, where the tokenizer adds them itself."""
-        end = self.tokenizer.eos_token_id
-        return 1 if self._adds_end and ids[-2:] == [end, end] else 0
+        return 1 if self._adds_end and ids[-2:] == [self._end, self._end] else 0
+
+    # transformers looks these up on every access: 20 seconds a million rows.
+    @cached_property
+    def _begin(self) -> int | None:
+        return self.tokenizer.bos_token_id
+
+    @cached_property
+    def _end(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    @cached_property
+    def _end_text(self) -> str:
+        return self.tokenizer.eos_token
 
     @cached_property
     def _adds_begin(self) -> bool:
-        return self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
+        return self.tokenizer("a")["input_ids"][:1] == [self._begin]
 
     @cached_property
     def _adds_end(self) -> bool:
-        return self.tokenizer("a")["input_ids"][-1:] == [self.tokenizer.eos_token_id]
+        return self.tokenizer("a")["input_ids"][-1:] == [self._end]
 
 
 def _mask(encoded: BatchEncoding, number: int, item: _Rendered, prompt: list[int] | None) -> list[bool]:

@@ -182,8 +182,13 @@ def _in_processes(store: Store, todo: Sequence[tuple[CurateConfig, str, int]]) -
     jobs = [
         (config.store, _tokenised_by(config).model_dump_json(), shard, rows) for config, shard, rows in largest_first
     ]
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin_process) as processes:
-        yield from processes.map(_tokenise_there, jobs, chunksize=4)
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "fishersft.models.loading"])  # imported once, not in each process
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin_process) as processes:
+        done = processes.map(_tokenise_there, jobs, chunksize=4)
+        # Loads what the checks after this need while the others start.
+        tokeniser_of(prepare_tokenizer(store, todo[0][0].model), todo[0][0])
+        yield from done
 
 
 def _begin_process() -> None:
