@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from fishersft import terminal
 from fishersft.config.compare import CompareConfig
-from fishersft.config.corpus import CorpusConfig
 from fishersft.config.files import Settings, load_settings
 from fishersft.experiments.mixed_pools import MixedPool
 from fishersft.plug_ins import load_plug_in
@@ -50,7 +49,6 @@ _INSTRUCTIONS = (
     "corpus.held_out_fraction=0.3",  # there are only 175
     "model.max_tokens=256",
 )
-_CODE = CorpusConfig(path="package:prefect/*.py", format="blocks")  # text of another kind, which is installed anyway
 
 
 @reproduce_app.command()
@@ -170,11 +168,13 @@ def robustness(
 
     The clean pool is the control: a uniform choice of it is what a perfect filter would leave.
     """
-    from fishersft.steps.mixed_pools import write_corpora
+    from fishersft.experiments.domains import PYTHON_CODE, texts_of
+    from fishersft.steps.mixed_pools import write_half_good
 
     settings = _preset("robustness", overrides, CompareConfig)
     folder = corpora.absolute() / pool
-    write_corpora(pool, settings.corpus, _CODE, folder, settings.seed)
+    others = texts_of(PYTHON_CODE) if pool == "off-domain" else []
+    write_half_good(pool, texts_of(settings.corpus), others, folder, settings.seed)
     changed = settings.model_dump()
     changed |= {"name": f"{settings.name}-{pool}", "output": f"{settings.output}/{pool}"}
     changed["corpus"] |= {"path": str(folder / "pool.jsonl"), "format": "jsonl", "pattern": None}

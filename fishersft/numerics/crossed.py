@@ -19,12 +19,16 @@ _CHUNK_ELEMENTS = 1 << 22  # resampled values held at once: 32 MiB
 
 
 class Tested(NamedTuple):
-    """A figure with its 95% interval, and the p-value of what it is compared with."""
+    """A figure with its 95% interval, the p-value of what it is compared with, and its one-sided 95% lower bound.
+
+    The bound is what two one-sided tests go by: a difference under it is excluded at 5%.
+    """
 
     value: float
     low: float
     high: float
     p: float
+    bound: float
 
 
 def mean_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray) -> Tested:
@@ -131,11 +135,12 @@ def win_share(scores: np.ndarray) -> Tested:
     wins, losses = int((of_prompts > 0.5).sum()), int((of_prompts < 0.5).sum())
     p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     if len(of_prompts) < 2:
-        return Tested(*rate, p)
+        return Tested(*rate, p, rate.low)
     over_prompts = float(of_prompts.var(ddof=1) / len(of_prompts))
     crossed = _crossed(rate.value - 0.5, over_prompts, len(of_prompts), judged.mean(axis=1) - 0.5)
     low, high = (min(max(bound + 0.5, 0.0), 1.0) for bound in (crossed.low, crossed.high))
-    return Tested(rate.value, min(low, rate.low), max(high, rate.high), max(p, crossed.p))
+    low = min(low, rate.low)
+    return Tested(rate.value, low, max(high, rate.high), max(p, crossed.p), max(low, crossed.bound + 0.5))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -179,7 +184,7 @@ def _crossed(value: float, over_items: float, items: int, by_seed: np.ndarray) -
         p = 0.0 if value else 1.0
     else:
         p = float(brentq(lambda p: reach(p) - abs(value), _LEAST_P, 1.0))
-    return Tested(value, value - width, value + width, p)
+    return Tested(value, value - width, value + width, p, value - reach(2 * (1 - _LEVEL)))
 
 
 def _worst_mean(per_token: np.ndarray, worst: int) -> np.ndarray:

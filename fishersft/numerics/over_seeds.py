@@ -24,15 +24,16 @@ def mean_over_seeds(values: np.ndarray) -> Tested:
 
     Example:
         >>> [round(x, 2) for x in mean_over_seeds(np.array([1.0, 2.0, 3.0]))]
-        [2.0, -0.48, 4.48, 0.07]
+        [2.0, -0.48, 4.48, 0.07, 0.31]
     """
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise InputError(f"an interval over seeds needs one finite value each of at least 2, not {values!r}")
     mean, error, freedom = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), len(values) - 1
     reach = float(t.isf((1 - _LEVEL) / 2, freedom)) * error
     if not error:
-        return Tested(mean, mean, mean, float(mean == 0))
-    return Tested(mean, mean - reach, mean + reach, 2 * float(t.sf(abs(mean) / error, freedom)))
+        return Tested(mean, mean, mean, float(mean == 0), mean)
+    bound = mean - float(t.isf(1 - _LEVEL, freedom)) * error
+    return Tested(mean, mean - reach, mean + reach, 2 * float(t.sf(abs(mean) / error, freedom)), bound)
 
 
 def ratio_over_seeds(values: np.ndarray, others: np.ndarray) -> Tested:
@@ -49,7 +50,8 @@ def ratio_over_seeds(values: np.ndarray, others: np.ndarray) -> Tested:
         2.8284
     """
     logs = mean_over_seeds(np.log(values) - np.log(others))
-    return Tested(float(np.exp(logs.value)), float(np.exp(logs.low)), float(np.exp(logs.high)), logs.p)
+    value, low, high, bound = (float(np.exp(log)) for log in (logs.value, logs.low, logs.high, logs.bound))
+    return Tested(value, low, high, logs.p, bound)
 
 
 def log_log_slope(sizes: np.ndarray, values: np.ndarray) -> Tested:

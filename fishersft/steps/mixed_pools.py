@@ -1,49 +1,79 @@
-"""Writing the corpora of a robustness experiment: a mixed pool, good text to aim at, and what is measured on."""
+"""Writing the corpora of an experiment on mixed pools: a pool, a target sample, and held-out text of its domain."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fishersft.config import CorpusConfig
-from fishersft.data.examples import as_text
-from fishersft.data.formats import example_of
-from fishersft.data.readers import ReadCounts, read_rows
 from fishersft.errors import InputError
 from fishersft.experiments.mixed_pools import MixedPool, mixed_pool
 
 _GOOD, _TARGET, _HELD_OUT = 800, 200, 200
+_Text = tuple[str, str]  # domain, text
 
 
-def write_corpora(kind: MixedPool, good: CorpusConfig, other: CorpusConfig, folder: Path, seed: int) -> None:
-    """Writes `pool.jsonl`, `target.jsonl` and `held-out.jsonl`, no text in two of them but for near copies in the pool.
+def write_mixed_domains(
+    texts: Mapping[str, Sequence[str]],
+    pool: Mapping[str, int],
+    aim: str,
+    target: int,
+    held_out: int,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Write `pool.jsonl`, `target.jsonl` and `held-out.jsonl`: rows with "text" and "domain", no text twice.
+
+    Args:
+        texts: of each domain.
+        pool: how many texts of which domain the pool gets, in random order.
+        aim: the domain of the target sample and of the held-out texts.
+        target, held_out: how many texts those get.
+        seed: draws all of them.
+
+    Raises:
+        InputError: a domain has too few texts.
+    """
+    rng = random.Random(seed)
+    drawn = {
+        domain: _sample(domain, texts[domain], count + (target + held_out if domain == aim else 0), rng)
+        for domain, count in {aim: 0, **pool}.items()
+    }
+    mixed = [(domain, text) for domain, count in pool.items() for text in drawn[domain][:count]]
+    rest = [(aim, text) for text in drawn[aim][pool.get(aim, 0) :]]
+    _write(folder, rng.sample(mixed, len(mixed)), rest[:target], rest[target:])
+
+
+def write_half_good(kind: MixedPool, good: Sequence[str], other: Sequence[str], folder: Path, seed: int) -> None:
+    """Write the same files for a pool of which half is noise, near copies or text of another domain.
 
     Args:
         kind: of the pool.
-        good: where good text is.
-        other: where text of another kind is, for an off-domain pool.
+        good: texts to draw the good half, the target and the held-out texts from.
+        other: texts of another domain, for an off-domain pool.
 
     Raises:
         InputError: there are too few texts.
     """
     rng = random.Random(seed)
-    drawn = _sample(good, _GOOD + _TARGET + _HELD_OUT, rng)
-    others = _sample(other, _GOOD, rng) if kind == "off-domain" else []
+    drawn = _sample("good", good, _GOOD + _TARGET + _HELD_OUT, rng)
+    others = _sample("other", other, _GOOD, rng) if kind == "off-domain" else []
     pool = mixed_pool(kind, drawn[:_GOOD], others, seed)
+    known = set(drawn)
+    rest = [("good", text) for text in drawn[_GOOD:]]
+    mixed = [("good" if text in known else "other", text) for text in pool]
+    _write(folder, mixed, rest[:_TARGET], rest[_TARGET:])
+
+
+def _write(folder: Path, pool: Sequence[_Text], target: Sequence[_Text], held_out: Sequence[_Text]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    target, held_out = drawn[_GOOD : _GOOD + _TARGET], drawn[_GOOD + _TARGET :]
     for name, texts in (("pool", pool), ("target", target), ("held-out", held_out)):
-        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        lines = "".join(json.dumps({"text": text, "domain": domain}) + "\n" for domain, text in texts)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
-def _sample(corpus: CorpusConfig, number: int, rng: random.Random) -> Sequence[str]:
-    """So many different texts of a corpus, of several words."""
-    examples = (example_of(row, corpus) for row in read_rows(corpus, ReadCounts()))
-    read = (as_text(example) for example in examples if example is not None)
-    texts = list(dict.fromkeys(text for text in read if len(text.split()) > 2))
+def _sample(domain: str, texts: Sequence[str], number: int, rng: random.Random) -> list[str]:
     if len(texts) < number:
-        raise InputError(f"{corpus.path} has {len(texts):,} texts of several words, and {number:,} are needed")
+        raise InputError(f"the domain {domain!r} has {len(texts):,} texts of at least 3 words, expected {number:,}")
     return rng.sample(texts, number)

@@ -29,6 +29,8 @@ def test_with_one_seed_and_equal_lengths_it_is_the_paired_t_test() -> None:
     paired = ttest_1samp((a - b)[0], 0)
     assert found.p == pytest.approx(paired.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(paired.confidence_interval()))
+    one_sided = ttest_1samp((a - b)[0], 0, alternative="greater").confidence_interval(0.95)
+    assert found.bound == pytest.approx(one_sided.low)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -49,8 +51,8 @@ def test_a_real_difference_is_found_and_its_interval_holds_it() -> None:
 
 def test_equal_models_differ_by_nothing_with_p_1() -> None:
     nll = np.arange(1.0, 13.0).reshape(2, 6)
-    assert mean_difference(nll, nll, np.ones(6, dtype=int)) == (0.0, 0.0, 0.0, 1.0)
-    assert tail_difference(nll, nll, np.ones(6, dtype=int), 0.1) == (0.0, 0.0, 0.0, 1.0)
+    assert mean_difference(nll, nll, np.ones(6, dtype=int)) == (0.0, 0.0, 0.0, 1.0, 0.0)
+    assert tail_difference(nll, nll, np.ones(6, dtype=int), 0.1) == (0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def test_the_tail_is_each_models_own_worst_sentences() -> None:

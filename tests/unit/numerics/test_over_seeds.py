@@ -15,11 +15,13 @@ def test_a_mean_is_told_as_students_test_has_it() -> None:
     found, expected = mean_over_seeds(values), ttest_1samp(values, 0)
     interval = expected.confidence_interval(0.95)
     np.testing.assert_allclose([found.low, found.high, found.p], [interval.low, interval.high, expected.pvalue])
+    one_sided = ttest_1samp(values, 0, alternative="greater").confidence_interval(0.95)
+    np.testing.assert_allclose(found.bound, one_sided.low)
 
 
 def test_seeds_that_all_agree_leave_nothing_to_be_unsure_of() -> None:
-    assert mean_over_seeds(np.full(3, 2.0)) == (2.0, 2.0, 2.0, 0.0)
-    assert mean_over_seeds(np.zeros(3)) == (0.0, 0.0, 0.0, 1.0)
+    assert mean_over_seeds(np.full(3, 2.0)) == (2.0, 2.0, 2.0, 0.0, 2.0)
+    assert mean_over_seeds(np.zeros(3)) == (0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def test_intervals_over_five_seeds_hold_the_truth_in_about_95_of_100_cases() -> None:
