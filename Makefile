@@ -28,7 +28,9 @@ demo: $(STAMP)  ## curate Shakespeare for SmolLM2, fine-tune, judge, report
 	HF_HUB_OFFLINE=1 $(BIN)/fishersft curate examples/shakespeare.yaml
 
 test: $(STAMP)  ## all tests
-	HF_HUB_OFFLINE=1 $(BIN)/pytest
+	@# two at a time; those that start servers and browsers one by one
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/unit -n 2 -q
+	HF_HUB_OFFLINE=1 $(BIN)/pytest tests --ignore=tests/unit
 
 test-e2e: $(STAMP)  ## Prefect as in production: a server, a worker, everything deployed, a browser
 	HF_HUB_OFFLINE=1 $(BIN)/pytest tests/e2e
