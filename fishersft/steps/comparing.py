@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
+from fishersft.data.manifest import Manifest
 from fishersft.data.store import Draft, Store
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import JudgeFacts
@@ -24,7 +25,7 @@ from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
 _FEW_SEEDS = 3
-_NEEDS_NO_EMBEDDING = ("uniform", "longest")
+_NEEDS_NO_EMBEDDING = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
 
 
 def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
@@ -131,18 +132,21 @@ def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, flo
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
     """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
 
-    A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own.
+    A uniform choice needs no embeddings, nor does any other that goes by the rows alone. One that has the target beside
+    it took what it was made from too.
     """
-    manifests = [store.get("selection", key) for key in dict.fromkeys(selections)]
-    needs = {
-        source
-        for manifest in manifests
-        if manifest.params.get("method") not in _NEEDS_NO_EMBEDDING
-        for source in manifest.sources
-        if source.startswith(("embeddings/", "scores/"))
-    }
+    manifests = {key: store.get("selection", key) for key in selections}
+    sources = [source.split("/") for manifest in manifests.values() for source in manifest.sources]
+    manifests |= {key: store.get(kind, key) for kind, key in sources if kind == "selection"}
+    needs = {source for manifest in manifests.values() for source in manifest.sources if _chosen_by(manifest, source)}
     computed = sum(store.get(*source.split("/")).seconds for source in needs)
-    return computed + sum(manifest.seconds for manifest in manifests)
+    return computed + sum(manifest.seconds for manifest in manifests.values())
+
+
+def _chosen_by(selection: Manifest, source: str) -> bool:
+    """Whether a selection was made by what this source holds, rather than counted by it."""
+    without_model = selection.params.get("method") in _NEEDS_NO_EMBEDDING or "column" in selection.params
+    return source.startswith("scores/") or (source.startswith("embeddings/") and not without_model)
 
 
 def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence[Sequence[str]]) -> float | None:
@@ -253,7 +257,7 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys, judges:
     chosen = {cell.method: store.get("selection", cell.chosen.selection).facts for cell in keys.cells}
     covered = [method for method, facts in chosen.items() if facts.get("exhausted")]
     if covered:
-        warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
+        warnings.append(f"{', '.join(covered)} chose all that could be chosen: there was nothing to choose between.")
     warnings += target_warnings(store, config, config.target, keys.corpus)
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     by_place = judge_warning(judges[0].win_rates) if judges else None
