@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
-from fishersft.data.manifest import Manifest
 from fishersft.data.store import Draft, Store
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import JudgeFacts
@@ -130,23 +129,24 @@ def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, flo
 
 
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
-    """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
+    """What selections took, with all that was computed to choose by."""
+    return sum(store.get(*artifact.split("/")).seconds for artifact in artifacts_of_choice(store, selections))
 
-    A uniform choice needs no embeddings, nor does any other that goes by the rows alone. One that has the target beside
-    it took what it was made from too.
+
+def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
+    """Selections and what was computed to choose by, as "kind/key": embeddings, of a target too, and scores.
+
+    A uniform choice needs no embeddings, nor does any other that goes by the rows alone: what these are charged is
+    their own. A choice beside the target is charged what it was made from.
     """
-    manifests = {key: store.get("selection", key) for key in selections}
-    sources = [source.split("/") for manifest in manifests.values() for source in manifest.sources]
-    manifests |= {key: store.get(kind, key) for kind, key in sources if kind == "selection"}
-    needs = {source for manifest in manifests.values() for source in manifest.sources if _chosen_by(manifest, source)}
-    computed = sum(store.get(*source.split("/")).seconds for source in needs)
-    return computed + sum(manifest.seconds for manifest in manifests.values())
-
-
-def _chosen_by(selection: Manifest, source: str) -> bool:
-    """Whether a selection was made by what this source holds, rather than counted by it."""
-    without_model = selection.params.get("method") in _NEEDS_NO_EMBEDDING or "column" in selection.params
-    return source.startswith("scores/") or (source.startswith("embeddings/") and not without_model)
+    found = {f"selection/{key}" for key in selections}
+    for selection in [store.get("selection", key) for key in selections]:
+        within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
+        found |= artifacts_of_choice(store, within)
+        found |= {source for source in selection.sources if source.startswith("scores/")}
+        if selection.params.get("method") not in _NEEDS_NO_EMBEDDING and "column" not in selection.params:
+            found |= {source for source in selection.sources if source.startswith("embeddings/")}
+    return found
 
 
 def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence[Sequence[str]]) -> float | None:
