@@ -59,6 +59,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     curation.prepare_model(config)
     target = None if config.target is None else curation.read_target(config.aiming())
     curation.check_rows(config if target is None else config.aiming(), corpus, target)
+    tasks.check_methods(config, corpus.key, None if target is None else target.key)
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
     pool = [outcome.key for outcome in embedded]
@@ -68,6 +69,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         pool,
         target=[outcome.key for outcome in towards[1:]] or pool,
         asked=[outcome.key for outcome in _asked(config, corpus)],
+        target_corpus=None if target is None else target.key,
     )
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
@@ -100,8 +102,16 @@ def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
 class _Trainings:
     """Chooses, trains, measures and judges for every cell; what several cells share is done once."""
 
-    def __init__(self, config: CompareConfig, corpus: str, pool: list[str], target: list[str], asked: list[str]):
-        self._config, self._corpus = config, corpus
+    def __init__(
+        self,
+        config: CompareConfig,
+        corpus: str,
+        pool: list[str],
+        target: list[str],
+        asked: list[str],
+        target_corpus: str | None,
+    ):
+        self._config, self._corpus, self._target_corpus = config, corpus, target_corpus
         self._pool, self._target, self._asked = pool, target, asked
         self._chosen: dict[tuple[str, int, int], Outcome] = {}
         self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
@@ -112,7 +122,7 @@ class _Trainings:
         drawn = seed if method.method in DRAWN else self._config.seed
         key = method.name, budget, drawn
         if key not in self._chosen:
-            by = self._corpus, self._pool, self._target, self._asked
+            by = self._corpus, self._pool, self._target, self._asked, self._target_corpus
             self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, *by))
         return self._chosen[key]
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
-from fishersft.steps import comparing, methods, publishing
+from fishersft.steps import comparing, methods, publishing, row_scores, target_training
 from fishersft.steps.comparison_keys import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
 from tasks.curation import logged
 from tasks.devices import on_device
 from tasks.progress import Progress
 from tasks.step import step
+
+
+@step("check the methods")
+def check_methods(config: CompareConfig, corpus: str, target: str | None) -> None:
+    """Corpus and target → nothing; fails before any model computes where a method cannot choose."""
+    store = open_store(config.store)
+    row_scores.check_columns(store, config, corpus)
+    if target is not None:
+        target_training.check_target_fits(store, config, target)
 
 
 @step("ask about shard {number} of {total}")
@@ -32,11 +41,13 @@ def select_by(
     embeddings: list[str],
     target: list[str],
     asked: list[str],
+    target_corpus: str | None = None,
 ) -> Outcome:
     """Embeddings of all shards → what a method chooses."""
     progress = Progress(f"selecting by {method.name}", config.selection.budget_unit)
     store = open_store(config.store)
-    return logged(methods.select_by(store, config, method, budget, seed, corpus, embeddings, target, asked, progress))
+    keys = corpus, embeddings, target, asked, target_corpus
+    return logged(methods.select_by(store, config, method, budget, seed, *keys, on_progress=progress))
 
 
 @step("select uniformly, {budget} {unit}, seed {seed}")

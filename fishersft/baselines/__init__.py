@@ -8,27 +8,43 @@ order: `name(..., lengths, budget, *, budget_unit="sentences", seed=0)`. Two rul
   total strays by at most half a sentence's length (but for a first sentence longer than the budget), up or down
   alike, and no sentence is passed over for being long, as it would be by filling up what remains.
 * Sentences of zero tokens are never chosen, and nothing is asked of their embeddings or scores.
+
+Only `repeated` chooses a sentence more than once.
 """
 
 from fishersft.baselines.clusters import clustering
 from fishersft.baselines.coverage import facility_location
+from fishersft.baselines.dsir import dsir, ngram_log_ratios
 from fishersft.baselines.herding import herding, mismatch
+from fishersft.baselines.near_copies import deduplicated, near_copies
+from fishersft.baselines.perfect_filter import perfect_filter
 from fishersft.baselines.propensity import density, density_scores
 from fishersft.baselines.random_order import uniform
 from fishersft.baselines.ranked import ask_llm, longest, perplexity
+from fishersft.baselines.repeated import repeated
+from fishersft.baselines.round_robin import round_robin
 from fishersft.baselines.sentence_design import mean_embeddings, sentence_d_optimal
+from fishersft.baselines.strata import stratified
 
 __all__ = [
     "ask_llm",
     "clustering",
+    "deduplicated",
     "density",
     "density_scores",
+    "dsir",
     "facility_location",
     "herding",
     "longest",
     "mean_embeddings",
     "mismatch",
+    "near_copies",
+    "ngram_log_ratios",
+    "perfect_filter",
     "perplexity",
+    "repeated",
+    "round_robin",
     "sentence_d_optimal",
+    "stratified",
     "uniform",
 ]

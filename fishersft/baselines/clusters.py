@@ -9,6 +9,7 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from fishersft.baselines.budgets import Array, Budgeted
+from fishersft.baselines.strata import proportional_order
 from fishersft.errors import InputError
 from fishersft.numerics.greedy import BudgetUnit
 
@@ -57,7 +58,7 @@ def clustering(
         raise InputError(f"clusters must be a whole number of at least 1, not {clusters!r}")
     rng = np.random.default_rng(seed)
     labels = _kmeans_labels(vectors, int(clusters), rng)
-    return budgeted.prefix(budgeted.candidates[_proportional_order(labels, rng)])
+    return budgeted.prefix(budgeted.candidates[proportional_order(labels, rng)])
 
 
 def _kmeans_labels(vectors: np.ndarray, clusters: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,13 +83,3 @@ def _first_centroids(vectors: np.ndarray, clusters: int, rng: np.random.Generato
         chosen.append(int(np.searchsorted(totals, rng.uniform() * totals[-1], side="right")))
         distances = np.minimum(distances, ((vectors - vectors[chosen[-1]]) ** 2).sum(axis=1))
     return vectors[chosen]
-
-
-def _proportional_order(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """All positions in an order whose every prefix has each label in proportion: (m,), int64."""
-    shuffled = rng.permutation(len(labels))
-    turns = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[shuffled] == label)
-        turns[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return shuffled[np.lexsort((rng.uniform(size=len(turns)), turns))]

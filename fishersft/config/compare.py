@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
+from fishersft.config.corpus import OF_AN_EXAMPLE
 from fishersft.config.fields import Section, described, name_choices
 from fishersft.config.selection import AIMED
 
@@ -24,17 +25,26 @@ Method = Literal[
     "density",
     "clustering",
     "facility-location",
+    "stratified",
+    "dedup",
+    "dsir",
+    "perfect-filter",
+    "target-alone",
 ]
 # The methods that are criteria of `selection`.
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
-DRAWN = ("density", "clustering")  # another seed, another choice
+# Another seed, another choice.
+DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone")
+NEED_TARGET = ("dsir", "target-alone")
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
+    "target-alone": "target alone",
 }
+_OF_A_COLUMN = ("stratified", "perfect-filter")
 
 
 class MethodConfig(Section):
@@ -50,6 +60,22 @@ class MethodConfig(Section):
     regularization_unit: Literal["absolute", "mean token energy"] | None = described(
         None, 3, "Regularization in", "Empty: selection.regularization_unit."
     )
+    column: str | None = described(
+        None,
+        4,
+        "Column",
+        "Of the corpus. For stratified: its values are the strata; empty: clusters of the embeddings, as clustering "
+        "has them. For perfect-filter: it says which rows are good.",
+    )
+    keep: str | None = described(
+        None, 5, "Keep", "For perfect-filter: the value of the column in good rows; values are compared as text."
+    )
+    with_target: bool = described(
+        False,
+        6,
+        "With the target",
+        "Train on the target's examples, each once, and on what this method chooses for the rest of the budget.",
+    )
 
     @model_validator(mode="after")
     def _settings_have_meaning(self) -> MethodConfig:
@@ -57,12 +83,25 @@ class MethodConfig(Section):
             raise ValueError(f"regularization has no meaning for {self.method}; leave it out")
         if self.method not in CRITERIA and self.regularization_unit is not None:
             raise ValueError(f"regularization_unit has no meaning for {self.method}; leave it out")
+        if self.method not in _OF_A_COLUMN and self.column is not None:
+            raise ValueError(f"column has no meaning for {self.method}; leave it out")
+        if self.method != "perfect-filter" and self.keep is not None:
+            raise ValueError(f"keep has no meaning for {self.method}; leave it out")
+        if self.method == "perfect-filter" and (self.column is None or self.keep is None):
+            raise ValueError("perfect-filter needs column and keep: where rows say that they are good, and how")
+        if self.method == "target-alone" and self.with_target:
+            raise ValueError("with_target has no meaning for target-alone; leave it out")
         return self
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.label or _LABELS.get(self.method, self.method)
+        return self.label or _LABELS.get(self.method, self.method) + (" + target" if self.with_target else "")
+
+    @property
+    def trains_on_target(self) -> bool:
+        """Whether what is trained on holds examples of the target."""
+        return self.with_target or self.method == "target-alone"
 
 
 def _spelt_out(method: Any) -> Any:
@@ -106,8 +145,8 @@ class CompareConfig(CurateConfig):
         None,
         34,
         "Target",
-        "For v-optimal and gradient-matching: a sample of what the model will be used on, with the settings that "
-        "`corpus` has. Empty: the pool itself.",
+        "A sample of what the model will be used on, with the settings that `corpus` has. dsir, target-alone and "
+        "with_target need it; v-optimal and gradient-matching aim at it, or at the pool itself where it is empty.",
     )
     head_to_head: bool = described(
         False,
@@ -171,6 +210,29 @@ class CompareConfig(CurateConfig):
             if wrong:
                 raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _the_target_serves_its_methods(self) -> CompareConfig:
+        aimed = [method.name for method in self.methods if method.method in NEED_TARGET or method.with_target]
+        if aimed and self.target is None:
+            raise ValueError(
+                f"{', '.join(aimed)} {'needs' if len(aimed) == 1 else 'need'} a target, a sample of what the model "
+                "will be used on; name it in `target`"
+            )
+        trained = [method.name for method in self.methods if method.trains_on_target]
+        if trained and self.target is not None and (unlike := self._read_otherwise(self.target)):
+            raise ValueError(
+                f"{', '.join(trained)} would train on the target's rows read by the corpus's settings, but "
+                f"target.{unlike} and corpus.{unlike} differ; make them equal"
+            )
+        return self
+
+    def _read_otherwise(self, target: CorpusConfig) -> str | None:
+        """The first setting by which the target's rows become other examples than the corpus's."""
+        unlike = [name for name in sorted(OF_AN_EXAMPLE) if getattr(target, name) != getattr(self.corpus, name)]
+        if target.chat_template not in (None, self.corpus.chat_template):
+            unlike.append("chat_template")
+        return unlike[0] if unlike else None
 
     @model_validator(mode="after")
     def _every_criterion_can_choose(self) -> CompareConfig:

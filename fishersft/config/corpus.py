@@ -6,6 +6,11 @@ from typing import Annotated, Literal
 
 from fishersft.config.fields import NoCredentials, Section, described
 
+# The settings that say what example a row holds.
+OF_AN_EXAMPLE = frozenset(
+    {"example", "text_field", "prompt_field", "completion_field", "messages_field", "ignore_message_keys"}
+)
+
 
 class CorpusConfig(Section):
     """Where the training examples come from and how a row becomes an example."""

@@ -24,7 +24,7 @@ from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
 _FEW_SEEDS = 3
-_NEEDS_NO_EMBEDDING = ("uniform", "longest")
+_NEEDS_NO_EMBEDDING = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
 
 
 def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
@@ -129,20 +129,24 @@ def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, flo
 
 
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
-    """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
+    """What selections took, with all that was computed to choose by."""
+    return sum(store.get(*artifact.split("/")).seconds for artifact in artifacts_of_choice(store, selections))
 
-    A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own.
+
+def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
+    """Selections and what was computed to choose by, as "kind/key": embeddings, of a target too, and scores.
+
+    A uniform choice needs no embeddings, nor does any other that goes by the rows alone: what these are charged is
+    their own. A choice beside the target is charged what it was made from.
     """
-    manifests = [store.get("selection", key) for key in dict.fromkeys(selections)]
-    needs = {
-        source
-        for manifest in manifests
-        if manifest.params.get("method") not in _NEEDS_NO_EMBEDDING
-        for source in manifest.sources
-        if source.startswith(("embeddings/", "scores/"))
-    }
-    computed = sum(store.get(*source.split("/")).seconds for source in needs)
-    return computed + sum(manifest.seconds for manifest in manifests)
+    found = {f"selection/{key}" for key in selections}
+    for selection in [store.get("selection", key) for key in selections]:
+        within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
+        found |= artifacts_of_choice(store, within)
+        found |= {source for source in selection.sources if source.startswith("scores/")}
+        if selection.params.get("method") not in _NEEDS_NO_EMBEDDING and "column" not in selection.params:
+            found |= {source for source in selection.sources if source.startswith("embeddings/")}
+    return found
 
 
 def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence[Sequence[str]]) -> float | None:
@@ -253,7 +257,7 @@ def _warnings(store: Store, config: CompareConfig, keys: ComparisonKeys, judges:
     chosen = {cell.method: store.get("selection", cell.chosen.selection).facts for cell in keys.cells}
     covered = [method for method, facts in chosen.items() if facts.get("exhausted")]
     if covered:
-        warnings.append(f"{', '.join(covered)} chose the whole pool: there was nothing to choose between.")
+        warnings.append(f"{', '.join(covered)} chose all that could be chosen: there was nothing to choose between.")
     warnings += target_warnings(store, config, config.target, keys.corpus)
     overlap = overlap_facts(store, keys.overlap, config.evaluation.on_overlap == "leave out")
     by_place = judge_warning(judges[0].win_rates) if judges else None

@@ -135,23 +135,25 @@ def begin_selection(config: CurateConfig, previous: RunRecord | None, run: Run) 
     return config
 
 
-def quota_groups(store: Store, index: CorpusIndex, column: str) -> list[str]:
+def column_values(store: Store, index: CorpusIndex, column: str, setting: str) -> list[str]:
     """The value of a column as text, of each row of the pool.
+
+    Args:
+        setting: that names the column, for the error.
 
     Raises:
         InputError: a row lacks the column, or holds null there.
     """
-    groups = []
+    values = []
     for shard in index.shards:
         for number, row in enumerate(shard_rows(store, shard)):
             if row.get(column) is None:
                 source, line = index.source_of(shard, number)
                 raise InputError(
-                    f"{source}:{line} has no {column!r}, which selection.quota_column names; its columns are: "
-                    f"{', '.join(row)}"
+                    f"{source}:{line} has no {column!r}, which {setting} names; its columns are: {', '.join(row)}"
                 )
-            groups.append(str(row[column]))
-    return groups
+            values.append(str(row[column]))
+    return values
 
 
 def _chain(store: Store, selection: str | None) -> list[str]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft.config import CorpusConfig, CurateConfig
+from fishersft.config.corpus import OF_AN_EXAMPLE
 from fishersft.data.examples import Example
 from fishersft.data.formats import example_of
 from fishersft.data.keys import digest_of
@@ -35,7 +36,6 @@ CORPUS_VERSION = 3
 SHARD_VERSION = 1
 
 _VERSIONS = {"corpus_version": CORPUS_VERSION, "shard_version": SHARD_VERSION}
-_OF_AN_EXAMPLE = {"example", "text_field", "prompt_field", "completion_field", "messages_field", "ignore_message_keys"}
 _WRITERS = 8  # a remote store answers one in tens of milliseconds, whatever the machine
 
 
@@ -115,7 +115,7 @@ def read_whole_corpus(store: Store, config: CurateConfig, setting: str) -> Outco
 
 def example_settings(corpus: CorpusConfig) -> dict[str, Any]:
     """The settings that say what example a row holds."""
-    return corpus.model_dump(include=_OF_AN_EXAMPLE)
+    return corpus.model_dump(include=set(OF_AN_EXAMPLE))
 
 
 def load_index(store: Store, corpus: str) -> CorpusIndex:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,17 @@ from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
 from fishersft.numerics import Blocks
 from fishersft.numerics.greedy import BudgetUnit
-from fishersft.numerics.prior import absolute_regularization
-from fishersft.steps.choosing import gains_of
-from fishersft.steps.conditions import Earlier
-from fishersft.steps.corpus import shard_examples
+from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest
 from fishersft.steps.models import device_of, loaded_model, loaded_tokeniser, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
-from fishersft.steps.selection import save_selection, select_informative
+from fishersft.steps.row_scores import SCORES_FILE, find_near_copies, log_ratios, values_of
+from fishersft.steps.saved_picks import save_picks
+from fishersft.steps.selection import select_informative
+from fishersft.steps.target_training import Target, add_target, repeat_target
 
-BASELINE_VERSION = 1
 ASKING_VERSION = 1
-
-_Picker = Callable[[Blocks], np.ndarray]
+_BY_TEXT = ("dedup", "dsir")
 
 
 def select_by(
@@ -45,6 +42,7 @@ def select_by(
     embeddings: Sequence[str],
     target: Sequence[str],
     asked: Sequence[str] = (),
+    target_corpus: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
     """What a method chooses of the pool: an artifact of kind "selection".
@@ -53,24 +51,43 @@ def select_by(
         budget: in what `selection.budget_unit` counts.
         seed: of methods that draw.
         corpus, embeddings: keys, as of `select_informative`.
-        target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target.
+        target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target;
+            also of what is trained on where that holds the target.
         asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
+        target_corpus: the target's corpus artifact's key, for "dsir", "target-alone" and `with_target`.
+
+    Raises:
+        InputError: the method cannot choose, such as where a row lacks its column.
     """
+    if method.trains_on_target:
+        assert target_corpus is not None, "the config is refused without a target"
+        sample = Target(target_corpus, list(target))
+        if method.method == "target-alone":
+            return repeat_target(store, config, budget, seed, sample)
+        by_itself, rest = method.model_copy(update={"with_target": False}), budget - sample.size(store, config)
+        of = corpus, embeddings, target, asked, target_corpus
+        chosen = select_by(store, config, by_itself, rest, seed, *of, on_progress=on_progress)
+        return add_target(store, config, chosen, corpus, embeddings, sample)
     if method.method in CRITERIA:
         settings = config.choosing(method, budget)
         aims = method.method == "v-optimal" or settings.selection.target is not None  # v-optimal at the pool without
         return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
-    scores = _scores(store, method, embeddings, asked)
+    keys = _score_keys(store, config, method, corpus, target_corpus, asked)
 
-    def pick(blocks: Blocks) -> np.ndarray:
-        return _picks(method.method, blocks, scores, budget, unit, seed, lam, config.device)
+    def pick(blocks: Blocks) -> tuple[np.ndarray, dict[str, Any]]:
+        known = _known(store, method, corpus, embeddings, keys)
+        picks = _picks(method, blocks, known, budget, unit, seed, lam, config.device)
+        return picks, {"exhausted": len(picks) == _choosable(method, blocks.lengths.numpy(), known)}
 
     params: dict[str, Any] = {"method": method.method, "budget": budget, "budget_unit": unit, "seed": seed}
     if method.method == "sentence-design":
         params["sentence_lambda"] = lam
-    return _save(store, config, corpus, embeddings, params, pick, [f"scores/{key}" for key in asked])
+    params |= {name: value for name, value in (("column", method.column), ("keep", method.keep)) if value is not None}
+    further = {"scores": keys} if method.method in _BY_TEXT else {}
+    sources = [f"scores/{key}" for key in keys]
+    return save_picks(store, config, corpus, embeddings, params, pick, further, sources)
 
 
 def draw_uniformly(
@@ -85,10 +102,10 @@ def draw_uniformly(
     """A uniform choice of so many sentences or tokens: an artifact of kind "selection"."""
     params = {"method": "uniform", "budget": budget, "budget_unit": unit, "seed": seed}
 
-    def pick(blocks: Blocks) -> np.ndarray:
-        return baselines.uniform(blocks.lengths.numpy(), budget, budget_unit=unit, seed=seed)
+    def pick(blocks: Blocks) -> tuple[np.ndarray, dict[str, Any]]:
+        return baselines.uniform(blocks.lengths.numpy(), budget, budget_unit=unit, seed=seed), {}
 
-    return _save(store, config, corpus, embeddings, params, pick)
+    return save_picks(store, config, corpus, embeddings, params, pick)
 
 
 def ask_about_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
@@ -109,42 +126,49 @@ def ask_about_shard(store: Store, config: CurateConfig, shard: str, on_progress:
             batch_tokens=config.embedding.batch_tokens,
             on_progress=on_progress,
         )
-        pq.write_table(pa.table({"yes": pa.array(scores, pa.float64())}), draft.folder / "scores.parquet")
+        pq.write_table(pa.table({"yes": pa.array(scores, pa.float64())}), draft.folder / SCORES_FILE)
 
     inputs = {"model": model.fingerprint, "examples": examples_digest(examples)}
     sources = [f"shard/{shard}", *model.sources]
     return find_or_make(store, "scores", ASKING_VERSION, {"dtype": config.model.dtype}, inputs, write, sources)
 
 
-def _save(
+def _score_keys(
     store: Store,
     config: CompareConfig,
+    method: MethodConfig,
     corpus: str,
-    embeddings: Sequence[str],
-    params: dict[str, Any],
-    pick: _Picker,
-    sources: Sequence[str] = (),
-) -> Outcome:
-    """Saves the picks with the information gain of each beside those before it."""
-    settings = config.selection
-    lam_is = {"regularization": settings.regularization, "regularization_unit": settings.regularization_unit}
-
-    def write(blocks: Blocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        indices = pick(blocks)
-        lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
-        return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, {}
-
-    return save_selection(store, config, corpus, embeddings, BASELINE_VERSION, {**params, **lam_is}, {}, write, sources)
+    target_corpus: str | None,
+    asked: Sequence[str],
+) -> list[str]:
+    """The keys of the artifacts of kind "scores" that a method goes by; computed here where they are of texts alone."""
+    if method.method == "dedup":
+        return [find_near_copies(store, config, corpus).key]
+    if method.method == "dsir":
+        assert target_corpus is not None, "the config is refused without a target"
+        return [log_ratios(store, config, corpus, target_corpus).key]
+    return list(asked) if method.method == "ask-llm" else []
 
 
-def _scores(store: Store, method: MethodConfig, embeddings: Sequence[str], asked: Sequence[str]) -> np.ndarray:
-    """What a method ranks by, where that is not in the token blocks: a number a sentence; empty for the others."""
-    if method.method == "ask-llm":
-        tables = [pq.read_table(store.fetch("scores", key) / "scores.parquet") for key in asked]
-        return np.concatenate([table["yes"].to_numpy() for table in tables])
+def _known(
+    store: Store, method: MethodConfig, corpus: str, embeddings: Sequence[str], scores: Sequence[str]
+) -> np.ndarray:
+    """What a method goes by, where that is not in the token blocks, a value a sentence; empty for the others."""
+    if scores:
+        tables = [pq.read_table(store.fetch("scores", key) / SCORES_FILE) for key in scores]
+        return np.concatenate([table.column(0).to_numpy() for table in tables])
+    if method.column is not None:
+        return values_of(store, method, load_index(store, corpus))
     if method.method.startswith("perplexity"):
         return np.concatenate([_nats_per_token(store, key) for key in embeddings])
     return np.empty(0)
+
+
+def _choosable(method: MethodConfig, lengths: np.ndarray, known: np.ndarray) -> int:
+    """How many sentences of the pool a method may choose."""
+    if method.method == "dedup":
+        return len(np.unique(known[lengths > 0]))
+    return int(((lengths > 0) & known).sum() if method.method == "perfect-filter" else (lengths > 0).sum())
 
 
 def _nats_per_token(store: Store, embeddings: str) -> np.ndarray:
@@ -157,9 +181,9 @@ def _nats_per_token(store: Store, embeddings: str) -> np.ndarray:
 
 
 def _picks(
-    method: str,
+    method: MethodConfig,
     blocks: Blocks,
-    scores: np.ndarray,
+    known: np.ndarray,
     budget: int,
     unit: BudgetUnit,
     seed: int,
@@ -169,20 +193,25 @@ def _picks(
     """The places in the pool that a method other than a criterion chooses, in its order."""
     lengths = blocks.lengths.numpy()
     settings: dict[str, Any] = {"budget_unit": unit, "seed": seed}
-    ranked: dict[str, Callable[..., np.ndarray]] = {
+    by_values: dict[str, Callable[..., np.ndarray]] = {
         "ask-llm": baselines.ask_llm,
         "perplexity-low": partial(baselines.perplexity, part="low"),
         "perplexity-middle": partial(baselines.perplexity, part="middle"),
         "perplexity-high": partial(baselines.perplexity, part="high"),
+        "stratified": baselines.stratified,
+        "dedup": baselines.deduplicated,
+        "dsir": baselines.dsir,
+        "perfect-filter": baselines.perfect_filter,
     }
     by_vectors: dict[str, Callable[..., np.ndarray]] = {
         "sentence-design": partial(baselines.sentence_d_optimal, regularization=regularization, device=device),
         "density": baselines.density,
         "clustering": baselines.clustering,
         "facility-location": baselines.facility_location,
+        "stratified": baselines.clustering,
     }
-    if method == "longest":
+    if method.method == "longest":
         return baselines.longest(lengths, budget, **settings)
-    if method in ranked:
-        return ranked[method](scores, lengths, budget, **settings)
-    return by_vectors[method](baselines.mean_embeddings(blocks), lengths, budget, **settings)
+    if len(known):
+        return by_values[method.method](known, lengths, budget, **settings)
+    return by_vectors[method.method](baselines.mean_embeddings(blocks), lengths, budget, **settings)

@@ -21,7 +21,7 @@ from fishersft.numerics import Blocks, Selection, TokenBlocks
 from fishersft.numerics.prior import absolute_regularization
 from fishersft.numerics.spectra import first_gains
 from fishersft.steps.choosing import choose, gains_of, projection_facts, selection_facts, stored_pool, variance_facts
-from fishersft.steps.conditions import Earlier, allowed_lengths, conditions, quota_groups, why_nothing_fits
+from fishersft.steps.conditions import Earlier, allowed_lengths, column_values, conditions, why_nothing_fits
 from fishersft.steps.corpus import load_index
 from fishersft.steps.matching import match_gradients
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
@@ -52,7 +52,7 @@ def select_informative(
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
     """
     settings = config.selection
-    index = load_index(store, corpus)
+    index, column = load_index(store, corpus), settings.quota_column
 
     def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if settings.criterion == "gradient-matching":
@@ -66,7 +66,7 @@ def select_informative(
             target=aim,
             already_selected=earlier.blocks,
             exclude=earlier.indices,
-            groups=None if settings.quota_column is None else quota_groups(store, index, settings.quota_column),
+            groups=None if column is None else column_values(store, index, column, "selection.quota_column"),
             quotas=settings.quotas,
             first_gains=_first_gains(store, embeddings, blocks, settings),
             device=config.device,
@@ -171,6 +171,7 @@ def save_selection(
     further_inputs: dict[str, Any],
     pick: Callable[[Blocks, Earlier, Path], tuple[dict[str, np.ndarray], dict[str, Any]]],
     sources: Sequence[str] = (),
+    shards: Sequence[str] | None = None,
 ) -> Outcome:
     """Saves what `pick` gives: columns of which `index` is the pick's place in the pool, and facts.
 
@@ -179,9 +180,10 @@ def save_selection(
         params: all settings that change the picks.
         further_inputs: digests of what else is read, of which `sources` names the artifacts.
         pick: given the pool, what is known already, and a file for a checkpoint.
+        shards: what is chosen from, each with its embeddings; None: the corpus's.
     """
     index = load_index(store, corpus)
-    shards = index.shards
+    shards = index.shards if shards is None else list(shards)
     assert len(shards) == len(embeddings), "one embeddings artifact a shard"
 
     def write(draft: Draft) -> None:

@@ -46,10 +46,27 @@ def by_scores(baseline: Baseline, **fixed: Any) -> Baseline:
     return call
 
 
+def by_values(baseline: Baseline, value_of: Callable[[int], Any]) -> Baseline:
+    def call(lengths: np.ndarray, budget: int, **options: Any) -> np.ndarray:
+        return baseline(np.array([value_of(place) for place in range(len(lengths))]), lengths, budget, **options)
+
+    return call
+
+
+def by_turns(lengths: np.ndarray, budget: int, **options: Any) -> np.ndarray:
+    scores = np.random.default_rng(7).normal(size=(3, len(lengths)))
+    scores[:, np.asarray(lengths) == 0] = np.nan
+    return baselines.round_robin(scores, lengths, budget, **options)
+
+
 DRAWN = {
     "uniform": baselines.uniform,
     "density": by_embeddings(baselines.density),
     "clustering": by_embeddings(baselines.clustering),
+    "stratified": by_values(baselines.stratified, lambda place: "ab"[place % 3 == 0]),
+    "dedup": by_values(baselines.deduplicated, lambda place: place),
+    "dsir": by_scores(baselines.dsir),
+    "perfect filter": by_values(baselines.perfect_filter, lambda place: True),
 }
 FIXED = {
     "longest": baselines.longest,
@@ -59,6 +76,7 @@ FIXED = {
     "middle perplexity": by_scores(baselines.perplexity, part="middle"),
     "high perplexity": by_scores(baselines.perplexity, part="high"),
     "facility location": by_embeddings(baselines.facility_location),
+    "round robin": by_turns,
 }
 ALL = [
     pytest.param(baseline, id=name, marks=[needs_submodlib] if name == "facility location" else [])
@@ -140,6 +158,20 @@ def test_bad_scores_and_embeddings_are_refused() -> None:
         baselines.density(np.array([[1.0], [2.0], [np.inf]]), lengths, 1)
     with pytest.raises(InputError, match="clusters must"):
         baselines.clustering(np.ones((3, 1)), lengths, 1, clusters=0)
+    with pytest.raises(InputError, match=r"strata has shape \(2,\)"):
+        baselines.stratified(["a", "b"], lengths, 1)
+    with pytest.raises(InputError, match=r"copy_of has shape \(2,\)"):
+        baselines.deduplicated(np.array([0, 1]), lengths, 1)
+    with pytest.raises(InputError, match=r"good must be bool of shape \(3,\)"):
+        baselines.perfect_filter(np.array([0, 1, 1]), lengths, 1)
+    with pytest.raises(InputError, match="no good sentence holds a token"):
+        baselines.perfect_filter(np.array([True, False]), np.array([0, 5]), 1)
+    with pytest.raises(InputError, match=r"shape \(targets, sentences\) with a target, not \(3,\)"):
+        baselines.round_robin(np.ones(3), lengths, 1)
+    with pytest.raises(InputError, match="sentence 1 holds NaN"):
+        baselines.round_robin(np.array([[1, np.nan, 2]]), lengths, 1)
+    with pytest.raises(InputError, match="none of the 1 texts of the target holds a word"):
+        baselines.ngram_log_ratios(["some words"], [" "])
     with pytest.raises(InputError, match="bandwidth must"):
         baselines.density(np.ones((3, 1)), lengths, 1, bandwidth=0.0)
 

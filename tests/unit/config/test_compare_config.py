@@ -53,6 +53,27 @@ def test_a_method_is_its_name_or_its_settings() -> None:
             "no meaning for sentence-design",
         ),
         ({"methods": ["gradient-matching"], "selection": {"algorithm": "naive"}}, "and one algorithm"),
+        ({"methods": [{"method": "longest", "column": "genre"}]}, "column has no meaning for longest"),
+        ({"methods": [{"method": "stratified", "keep": "good"}]}, "keep has no meaning for stratified"),
+        ({"methods": [{"method": "perfect-filter", "column": "domain"}]}, "perfect-filter needs column and keep"),
+        (
+            {"methods": [{"method": "target-alone", "with_target": True}], "target": {"path": "aim.txt"}},
+            "with_target has no meaning for target-alone",
+        ),
+        ({"methods": ["dsir"]}, "dsir needs a target"),
+        ({"methods": ["target-alone", "dsir"]}, "target alone, dsir need a target"),
+        ({"methods": [{"method": "longest", "with_target": True}]}, r"longest \+ target needs a target"),
+        (
+            {"methods": ["target-alone"], "target": {"path": "aim.jsonl", "text_field": "speech"}},
+            "target.text_field and corpus.text_field differ",
+        ),
+        (
+            {
+                "methods": [{"method": "information", "with_target": True}],
+                "target": {"path": "aim.jsonl", "chat_template": "qwen3"},
+            },
+            "target.chat_template and corpus.chat_template differ",
+        ),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
@@ -60,6 +81,20 @@ def test_a_method_is_its_name_or_its_settings() -> None:
 def test_what_makes_no_sense_is_refused_before_any_work(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         comparison(**changes)
+
+
+def test_a_method_beside_the_target_is_another_than_the_method_alone() -> None:
+    config = comparison(
+        methods=["dsir", {"method": "dsir", "with_target": True}, "target-alone"],
+        target={"path": "aim.jsonl", "held_out_fraction": 0.5},
+    )
+    assert [method.name for method in config.methods] == ["dsir", "dsir + target", "target alone"]
+    assert [method.trains_on_target for method in config.methods] == [False, True, True]
+
+
+def test_only_a_target_that_is_trained_on_has_to_be_read_like_the_corpus() -> None:
+    aim = {"path": "aim.jsonl", "text_field": "speech"}
+    assert comparison(methods=["dsir", "v-optimal"], target=aim).target is not None
 
 
 def test_the_run_form_has_what_is_compared_after_the_corpus_and_no_approval() -> None:

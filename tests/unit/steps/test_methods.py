@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,17 +15,32 @@ import pytest
 import torch
 
 from fishersft import baselines
-from fishersft.config.compare import CompareConfig, Method
+from fishersft.config import CorpusConfig
+from fishersft.config.compare import NEED_TARGET, CompareConfig, Method
 from fishersft.data.block_files import GRADIENTS_FILE, read_gradients, read_nll, read_spectrum, read_weights
 from fishersft.data.store import Store
+from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
 from fishersft.numerics.spectra import first_gains
-from fishersft.steps.corpus import load_index, read_corpus
+from fishersft.steps.comparing import artifacts_of_choice
+from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.methods import ask_about_shard, draw_uniformly, select_by
-from fishersft.steps.picks import load_picks, shard_blocks
+from fishersft.steps.picks import load_picks, picked_blocks, picked_examples, shard_blocks
+from fishersft.steps.row_scores import check_columns
+from fishersft.steps.target_training import check_target_fits
 
 BUDGET = 150  # tokens
+SETTINGS: dict[str, dict[str, Any]] = {
+    "stratified": {"column": "sevenths"},
+    "perfect-filter": {"column": "sevenths", "keep": "3"},
+}
+TARGET = ["7 verses of my heart heart", "what my heart is 9 times", "verses of two hearts"]
+
+
+def row(number: int) -> dict[str, Any]:
+    hearts = "heart " * (number % 7)
+    return {"text": f"{number} verses of my {hearts}and {number * number} more", "sevenths": number % 7}
 
 
 class Pool:
@@ -33,6 +51,11 @@ class Pool:
         self.corpus = read_corpus(self.store, config)
         shards = self.corpus.facts["shard_keys"]
         self.embeddings = [embed_shard(self.store, config.embedded(), shard).key for shard in shards]
+        self.target = CorpusConfig(path=str(Path(str(config.corpus.path)).with_name("aim.txt")))
+        aiming = config.model_copy(update={"target": self.target}).aiming()
+        self.target_corpus = read_target(self.store, aiming).key
+        of_target = load_index(self.store, self.target_corpus).shards
+        self.aimed_at = [embed_shard(self.store, target_config(aiming), shard).key for shard in of_target]
         self.asked = [ask_about_shard(self.store, config, shard).key for shard in shards]
         folders = [self.store.fetch("embeddings", key) for key in self.embeddings]
         self.blocks = TokenBlocks.concatenate([shard_blocks(self.store, key, "information") for key in self.embeddings])
@@ -41,19 +64,28 @@ class Pool:
         )
         self.gradients = np.concatenate([read_gradients(folder / GRADIENTS_FILE) for folder in folders])
 
-    def choose(self, method: str, seed: int = 0, **settings: Any) -> Any:
-        config = CompareConfig.model_validate({**self.config.model_dump(), "methods": [{"method": method, **settings}]})
+    def choose(self, method: str, seed: int = 0, budget: int = BUDGET, aims: bool = False, **settings: Any) -> Any:
+        aims = aims or method in NEED_TARGET or settings.get("with_target", False)
+        changes = {"methods": [{"method": method, **SETTINGS.get(method, {}), **settings}]}
+        config = CompareConfig.model_validate(
+            {**self.config.model_dump(), **changes, "target": self.target if aims else None}
+        )
         return select_by(
             self.store,
             config,
             config.methods[0],
-            BUDGET,
+            budget,
             seed,
             self.corpus.key,
             self.embeddings,
-            self.embeddings,
-            self.asked if method == "ask-llm" else [],
+            self.aimed_at if aims else self.embeddings,
+            self.asked,
+            self.target_corpus if aims else None,
         )
+
+    def rows(self) -> list[dict[str, Any]]:
+        index = load_index(self.store, self.corpus.key)
+        return [of for shard in index.shards for of in shard_rows(self.store, shard)]
 
     def places(self, selection: str) -> list[int]:
         """Where in the pool the picks are, in their order."""
@@ -62,10 +94,12 @@ class Pool:
         return [int(begins[shard]) + row for shard, row in zip(picks.shards, picks.rows, strict=True)]
 
 
-@pytest.fixture
-def pool(tmp_path: Path, tiny_judge_folder: Path) -> Pool:
-    corpus = tmp_path / "verses.txt"
-    corpus.write_text("".join(f"{n} verses of my {'heart ' * (n % 7)}and {n * n} more\n" for n in range(50)))
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory, tiny_judge_folder: Path) -> Pool:
+    folder = tmp_path_factory.mktemp("methods")
+    corpus = folder / "verses.jsonl"
+    corpus.write_text("".join(json.dumps(row(number)) + "\n" for number in range(50)))
+    (folder / "aim.txt").write_text("\n".join(TARGET))
     return Pool(
         CompareConfig.model_validate(
             {
@@ -74,7 +108,7 @@ def pool(tmp_path: Path, tiny_judge_folder: Path) -> Pool:
                 "embedding": {"shard_rows": 12},
                 "selection": {"budget_unit": "tokens"},
                 "methods": ["gradient-matching"],
-                "store": str(tmp_path / "store"),
+                "store": str(folder / "store"),
             }
         )
     )
@@ -87,6 +121,8 @@ def expected(pool: Pool, method: str) -> list[int]:
     nats = np.array([part.mean() for part in np.split(pool.nll, blocks.offsets[1:-1].numpy())])
     asked = [pool.store.fetch("scores", key) / "scores.parquet" for key in pool.asked]
     yes = np.concatenate([pq.read_table(file)["yes"].to_numpy() for file in asked])
+    texts = [of["text"] for of in pool.rows()]
+    sevenths = np.array([of["sevenths"] for of in pool.rows()])
     ways = {
         "information": lambda: select(blocks, BUDGET, **settings).indices,
         "fisher-weighted": lambda: select(blocks.weighted(torch.from_numpy(pool.weights)), BUDGET, **settings).indices,
@@ -101,19 +137,118 @@ def expected(pool: Pool, method: str) -> list[int]:
         "density": lambda: baselines.density(vectors, lengths, BUDGET, seed=0, **settings),
         "clustering": lambda: baselines.clustering(vectors, lengths, BUDGET, seed=0, **settings),
         "facility-location": lambda: baselines.facility_location(vectors, lengths, BUDGET, **settings),
+        "stratified": lambda: baselines.stratified(sevenths, lengths, BUDGET, **settings),
+        "dedup": lambda: baselines.deduplicated(baselines.near_copies(texts), lengths, BUDGET, **settings),
+        "dsir": lambda: baselines.dsir(baselines.ngram_log_ratios(texts, TARGET), lengths, BUDGET, **settings),
+        "perfect-filter": lambda: baselines.perfect_filter(sevenths == 3, lengths, BUDGET, **settings),
     }
-    assert set(ways) == set(get_args(Method))
+    assert {*ways, "target-alone"} == set(get_args(Method))
     return [int(place) for place in ways[method]()]
 
 
-@pytest.mark.parametrize("method", get_args(Method))
+@pytest.mark.parametrize("method", [method for method in get_args(Method) if method != "target-alone"])
 def test_a_method_chooses_what_the_librarys_function_chooses(pool: Pool, method: str) -> None:
     if method == "facility-location" and importlib.util.find_spec("submodlib") is None:
         pytest.skip("needs submodlib (pip install 'fishersft[baselines]')")
     chosen = pool.choose(method)
     assert pool.places(chosen.key) == expected(pool, method)
-    assert chosen.facts["tokens"] == pytest.approx(BUDGET, abs=40)
+    assert chosen.facts["exhausted"] or chosen.facts["tokens"] == pytest.approx(BUDGET, abs=40)
     assert pool.choose(method).hit
+
+
+def test_what_chose_all_that_it_may_says_so(pool: Pool) -> None:
+    good = sum(of["sevenths"] == 3 for of in pool.rows())
+    filtered = pool.choose("perfect-filter", budget=10_000)
+    assert filtered.facts["exhausted"] and filtered.facts["sentences"] == good > 0
+    assert not pool.choose("perfect-filter", budget=20).facts["exhausted"]
+    assert pool.choose("dedup", budget=10_000).facts["exhausted"]
+
+
+def test_strata_without_a_column_are_clusters_of_the_embeddings(pool: Pool) -> None:
+    by_clusters = pool.choose("stratified", seed=4, column=None)
+    assert pool.places(by_clusters.key) == pool.places(pool.choose("clustering", seed=4).key)
+    assert pool.places(by_clusters.key) != pool.places(pool.choose("stratified", seed=4).key)
+
+
+def test_the_target_alone_is_repeated_until_the_budget_is_spent(pool: Pool) -> None:
+    chosen = pool.choose("target-alone", seed=3)
+    picks = load_picks(pool.store, chosen.key)
+    examples = picked_examples(pool.store, pool.config.corpus, picks)
+    lengths = dict(zip((example.text for example in examples), picks.tokens, strict=True))
+    assert set(lengths) == set(TARGET)
+    counts = Counter(example.text for example in examples)
+    assert max(counts.values()) - min(counts.values()) <= 1 < min(counts.values())
+    assert abs(sum(picks.tokens) - BUDGET) <= max(lengths.values()) / 2
+    assert chosen.facts["tokens"] == sum(picks.tokens)
+
+
+@pytest.mark.parametrize("method", ["information", "gradient-matching", "density", "dsir"])
+def test_beside_the_target_a_method_chooses_for_the_rest_of_the_budget(pool: Pool, method: str) -> None:
+    chosen = pool.choose(method, with_target=True)
+    picks = load_picks(pool.store, chosen.key)
+    texts = [example.text for example in picked_examples(pool.store, pool.config.corpus, picks)]
+    assert sorted(texts[:3]) == sorted(TARGET) and not set(texts[3:]) & set(TARGET)
+    rest = pool.choose(method, budget=BUDGET - sum(picks.tokens[:3]), aims=True)
+    by_itself = picked_examples(pool.store, pool.config.corpus, load_picks(pool.store, rest.key))
+    assert texts[3:] == [example.text for example in by_itself]
+    assert pool.choose(method, with_target=True).hit
+
+
+def test_gains_beside_the_target_are_those_of_both_together(pool: Pool) -> None:
+    chosen = pool.choose("longest", with_target=True)
+    of_target = TokenBlocks.concatenate([shard_blocks(pool.store, key, "information") for key in pool.aimed_at])
+    of_picks = [block.double().numpy() for block in picked_blocks(pool.store, chosen.key, "information")]
+    assert [len(block) for block in of_picks[:3]] == of_target.lengths.tolist()
+    stacked = np.concatenate(of_picks)
+    determinant = np.linalg.slogdet(np.eye(stacked.shape[1]) + stacked.T @ stacked)
+    assert chosen.facts["information_gain"] == pytest.approx(determinant.logabsdet, rel=1e-6)
+
+
+def test_a_target_as_large_as_a_budget_is_refused_before_anything_is_computed(pool: Pool) -> None:
+    size = sum(pool.store.get("embeddings", key).facts["tokens"] for key in pool.aimed_at)
+    methods = [{"method": "longest", "with_target": True}]
+    for budgets, refused in (([size, 500], True), ([size + 1], False)):
+        changes = {"methods": methods, "budgets": budgets, "target": pool.target}
+        config = CompareConfig.model_validate({**pool.config.model_dump(), **changes})
+        with pytest.raises(InputError, match=f"has {size} tokens, so a budget of {size}") if refused else nullcontext():
+            check_target_fits(pool.store, config, pool.target_corpus)
+    by_sentences = {
+        "budgets": [3],
+        "selection": {"budget_unit": "sentences"},
+        "methods": methods,
+        "target": pool.target,
+    }
+    config = CompareConfig.model_validate({**pool.config.model_dump(), **by_sentences})
+    with pytest.raises(InputError, match="has 3 sentences, so a budget of 3"):
+        check_target_fits(pool.store, config, pool.target_corpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "stratified", "column": "genre"}, "has no 'genre', which column of the method stratified names"),
+        ({"method": "perfect-filter", "column": "sevenths", "keep": "9"}, "keep of the method perfect-filter is '9'"),
+    ],
+)
+def test_columns_are_checked_before_anything_is_computed(pool: Pool, settings: dict[str, Any], message: str) -> None:
+    config = CompareConfig.model_validate({**pool.config.model_dump(), "methods": [settings]})
+    with pytest.raises(InputError, match=message):
+        check_columns(pool.store, config, pool.corpus.key)
+
+
+def test_only_what_a_choice_goes_by_is_charged_to_it(pool: Pool) -> None:
+    def kinds(method: str, **settings: Any) -> Counter[str]:
+        charged = artifacts_of_choice(pool.store, [pool.choose(method, **settings).key])
+        return Counter(name.split("/")[0] for name in charged)
+
+    shards = len(pool.embeddings)
+    assert kinds("density") == kinds("stratified", column=None) == {"selection": 1, "embeddings": shards}
+    assert kinds("dsir") == kinds("dedup") == {"selection": 1, "scores": 1}
+    assert kinds("ask-llm") == {"selection": 1, "embeddings": shards, "scores": shards}
+    assert (
+        kinds("stratified") == kinds("perfect-filter") == kinds("target-alone") == kinds("longest") == {"selection": 1}
+    )
+    assert kinds("density", with_target=True) == {"selection": 2, "embeddings": shards}
 
 
 def test_gradient_matching_says_how_far_its_gradient_strays_and_aims_at_a_target_where_there_is_one(pool: Pool) -> None:
