@@ -180,9 +180,12 @@ class _Trainings:
         key = chosen.key, steps, seed
         if key not in self._trained:
             seeded = self._config.seeded(seed)
-            model = self._did(curation.finetune_on(seeded, self._corpus, chosen.key, what, steps))
-            likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, model.key, what))
-            self._trained[key] = TrainedKeys(chosen.key, model.key, likelihood.key, self._written(model.key, what))
+            by = seeded, self._corpus, chosen.key, what, steps, self._config, self._config.judged
+            with curation.trained_until_measured(*by) as training:
+                self._did(training)
+                likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, training.key, what))
+                written = self._written(training.key, what)
+            self._trained[key] = TrainedKeys(chosen.key, training.key, likelihood.key, written)
         return self._trained[key]
 
     def _written(self, model: str, what: str) -> str | None:

@@ -100,17 +100,20 @@ def _curate(
 
     overlap = tasks.look_for_overlap(config, corpus.key)
     # The base model first: what is wrong with the held-out examples shows before anything is trained.
-    measured = [tasks.measure_likelihood(config, corpus.key, None, BASE)]
-    written = [tasks.complete_prompts(config, corpus.key, None, BASE)]
-    on_tasks = [tasks.run_harness(config, None, BASE)] if config.evaluation.harness_tasks else []
-    trained = tasks.finetune_on(config, corpus.key, chosen.key, method)
-    as_many = trained.facts["steps_per_epoch"]
-    trained_at_random = tasks.finetune_on(config, corpus.key, at_random.key, UNIFORM, as_many)
-    for name, outcome in ((method, trained), (UNIFORM, trained_at_random)):
-        measured.append(tasks.measure_likelihood(config, corpus.key, outcome.key, name))
-        written.append(tasks.complete_prompts(config, corpus.key, outcome.key, name))
+    measured, written, on_tasks = list[Outcome](), list[Outcome](), list[Outcome]()
+
+    def measure(training: str | None, name: str) -> None:
+        measured.append(tasks.measure_likelihood(config, corpus.key, training, name))
+        written.append(tasks.complete_prompts(config, corpus.key, training, name))
         if config.evaluation.harness_tasks:
-            on_tasks.append(tasks.run_harness(config, outcome.key, name))
+            on_tasks.append(tasks.run_harness(config, training, name))
+
+    measure(None, BASE)
+    trained = tasks.finetune_on(config, corpus.key, chosen.key, method)  # kept, as it is published
+    measure(trained.key, method)
+    as_many = trained.facts["steps_per_epoch"]
+    with tasks.trained_until_measured(config, corpus.key, at_random.key, UNIFORM, as_many, config) as trained_at_random:
+        measure(trained_at_random.key, UNIFORM)
 
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
     judges = range(len(config.evaluation.judging.judges))

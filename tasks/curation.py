@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 from prefect import get_run_logger
 
 from fishersft.config import CurateConfig
@@ -22,6 +26,7 @@ from fishersft.steps import (
     reporting,
     selection,
     training,
+    weights,
 )
 from fishersft.steps import corpus as corpus_steps
 from fishersft.steps import this_run as this_run_steps
@@ -123,13 +128,49 @@ def publish_dataset(config: CurateConfig, corpus: str, chosen: str) -> None:
 @step("fine-tune on {method}")
 @on_device
 def finetune_on(
-    config: CurateConfig, corpus: str, chosen: str, method: str, steps_per_epoch: int | None = None
+    config: CurateConfig,
+    corpus: str,
+    chosen: str,
+    method: str,
+    steps_per_epoch: int | None = None,
+    measured_by: CurateConfig | None = None,
+    written: bool = True,
 ) -> Outcome:
-    """Selection → fine-tuned model."""
-    progress = Progress(f"fine-tuning on {method}", "steps")
-    trained = training.finetune_on(open_store(config.store), config, corpus, chosen, steps_per_epoch, progress)
+    """Selection → fine-tuned model; its weights are kept, or with `measured_by` there until they are measured."""
+    store, progress = open_store(config.store), Progress(f"fine-tuning on {method}", "steps")
+    is_measured = None
+    if measured_by is not None:
+        is_measured = partial(evaluation.is_measured, store, measured_by, corpus, written=written)
+    trained = training.finetune_on(store, config, corpus, chosen, steps_per_epoch, progress, is_measured)
     show_losses(config, method, trained.facts)
     return logged(trained)
+
+
+@contextmanager
+def trained_until_measured(
+    config: CurateConfig,
+    corpus: str,
+    chosen: str,
+    method: str,
+    steps_per_epoch: int,
+    measured_by: CurateConfig,
+    written: bool = True,
+) -> Iterator[Outcome]:
+    """A training to measure in this block: at its end the weights are removed, unless `finetune.keep_weights`.
+
+    Runs that share a training come one after the other here, see `weights.until_measured`.
+
+    Args:
+        measured_by: the settings of all that is measured in the block.
+        written: whether the model completes prompts in the block.
+    """
+    if config.finetune.keep_weights:
+        yield finetune_on(config, corpus, chosen, method, steps_per_epoch)
+        return
+    store = open_store(config.store)
+    key = training.training_key(store, config, corpus, chosen, steps_per_epoch)
+    with weights.until_measured(store, key):
+        yield finetune_on(config, corpus, chosen, method, steps_per_epoch, measured_by, written)
 
 
 @step("look for overlap")

@@ -56,3 +56,10 @@ class FinetuneConfig(Section):
         "Gradient checkpointing",
         "Keep only some activations and compute the others again: less memory, about a third slower, the same steps.",
     )
+    keep_weights: bool = described(
+        False,
+        10,
+        "Keep the weights",
+        "Keep the weights of every training in the store. Off: of those that the run publishes only; of others the "
+        "record and the measurements stay, and a new measurement trains again.",
+    )

@@ -17,6 +17,7 @@ KINDS = (
     "embeddings",
     "scores",
     "selection",
+    "training",
     "fine-tuned-model",
     "evaluation",
     "harness",

@@ -150,7 +150,7 @@ class Store:
         """
         drafts = self.files.local_path(".drafts") if self.files.is_local else cache_folder() / "drafts"
         with clear_storage_errors(f"{kind} artifact {key}"), draft_folder(drafts, kind) as folder:
-            draft = Draft(folder, self._checkpoint(kind, key))
+            draft = Draft(folder, self.scratch(f"{kind}-{key}.json"))
             yield draft
             files = _entries(folder)
             content = digest_of([entry.model_dump() for entry in files])[:32]
@@ -190,9 +190,10 @@ class Store:
         local.unlink()
         return False
 
-    def _checkpoint(self, kind: str, key: str) -> Path:
+    def scratch(self, name: str) -> Path:
+        """A place on this machine for work that goes on later: in the store, of a remote one in the user's cache."""
         folder = self.files.local_path(".checkpoints") if self.files.is_local else cache_folder() / "checkpoints"
-        return folder / f"{kind}-{key}.json"
+        return folder / name
 
     def _put_files(self, folder: Path, target: str, files: list[FileEntry]) -> None:
         if self.files.is_local:

@@ -105,7 +105,7 @@ def _measured(
     nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
     arm = _arm(method, budget, nll, tokens, seeds=len(trained))
     choosing = _seconds_choosing(store, [of.selection for of in trained])
-    training = sum(store.get("fine-tuned-model", key).seconds for key in {of.trained for of in trained})
+    training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
@@ -191,7 +191,7 @@ def _trainings(store: Store, cell: CellKeys) -> list[Training]:
 
 
 def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
-    model = store.get("fine-tuned-model", trained.trained)
+    model = store.get("training", trained.trained)
     arm = _arm(cell.method, cell.budget, *held_out_nll(store, [trained.evaluation]), seeds=1)
     won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(

@@ -9,7 +9,7 @@ from fishersft.numerics.greedy import BudgetUnit
 
 @dataclass(frozen=True)
 class TrainedKeys:
-    """The keys of one training: what was chosen, the model, how likely it finds held-out text, and what it writes.
+    """The keys of one training: what was chosen, the training, how likely it finds held-out text, and what it writes.
 
     `generations` is None where nothing is judged.
     """
@@ -77,7 +77,7 @@ class ComparisonKeys:
         names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
         for cell in self.cells:
             for trained in filter(None, (cell.chosen, cell.by_tokens, cell.by_sentences)):
-                names += [f"selection/{trained.selection}", f"fine-tuned-model/{trained.trained}"]
+                names += [f"selection/{trained.selection}", f"training/{trained.trained}"]
                 names += [f"evaluation/{trained.evaluation}"]
                 names += [f"generations/{trained.generations}"] if trained.generations else []
             names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]

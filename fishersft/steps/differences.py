@@ -108,4 +108,4 @@ def held_out_nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, 
 
 
 def mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float:
-    return float(np.mean([store.get("fine-tuned-model", of.trained).facts[name] for of in trained]))
+    return float(np.mean([store.get("training", of.trained).facts[name] for of in trained]))

@@ -17,18 +17,20 @@ from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.models.sampling import Sampling
+from fishersft.steps.harness import harness_work
 from fishersft.steps.held_out import evaluated_examples
 from fishersft.steps.judges import PreparedJudge, prepare_judge
 from fishersft.steps.judging import calibrate_on, judge_pairs
 from fishersft.steps.models import (
     device_of,
+    identity_of,
     loaded_model,
     prepare_model,
     prepare_trained,
     tokeniser_of,
     trained_config,
 )
-from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.outcome import OnProgress, Outcome, Work
 from fishersft.steps.tokens import tokenised, tokens_digest
 
 if TYPE_CHECKING:
@@ -45,12 +47,37 @@ def measure_likelihood(
 
     Args:
         corpus: the corpus artifact's key.
-        trained: a fine-tuned model's key; None for the model that the config names.
+        trained: a training's key; None for the model that the config names.
         on_progress: called with (sentences done, in all).
+
+    Raises:
+        InputError: fewer than two held-out examples have a token that counts, or the training's weights are gone.
     """
+    return _likelihood(store, config, corpus, trained, on_progress).done(store)
+
+
+def is_measured(store: Store, config: CurateConfig, corpus: str, trained: str, written: bool = True) -> bool:
+    """Whether all that a config measures of a training is in the store, so that its weights are not needed.
+
+    Args:
+        corpus: the corpus artifact's key.
+        trained: the training's key.
+        written: whether completions are wanted.
+    """
+    works = [_likelihood(store, config, corpus, trained)]
+    if written:
+        works.append(_completions(store, config, corpus, trained))
+    if config.evaluation.harness_tasks:
+        works.append(harness_work(store, config, trained))
+    return all(work.is_done(store) for work in works)
+
+
+def _likelihood(
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
+) -> Work:
     config = trained_config(config)
     base = prepare_model(store, config.model)
-    model = prepare_trained(store, config.model, trained)
+    fingerprint, sources = identity_of(base, trained)
     held_out = evaluated_examples(store, config, corpus)
     examples = held_out.examples[: config.evaluation.sentences]
     sentences = [sentence for sentence in tokenised(base, config, examples) if sentence.loss_tokens]
@@ -63,6 +90,7 @@ def measure_likelihood(
                 f"{len(sentences)} of {len(examples)} held-out examples have a token that the loss counts, and an "
                 "interval needs 2; check corpus.example and its fields, or raise corpus.held_out_fraction"
             )
+        model = prepare_trained(store, config.model, trained)
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         nll = sentence_nll(loaded, sentences, config.embedding.batch_tokens, on_progress)
         tokens = [sentence.loss_tokens for sentence in sentences]
@@ -71,10 +99,8 @@ def measure_likelihood(
         draft.facts.update(sentences=len(sentences), tokens=sum(tokens))
 
     params = {"dtype": config.model.dtype}
-    inputs = {"model": model.fingerprint, "tokens": tokens_digest(sentences)}
-    return find_or_make(
-        store, "evaluation", LIKELIHOOD_VERSION, params, inputs, write, [*held_out.sources, *model.sources]
-    )
+    inputs = {"model": fingerprint, "tokens": tokens_digest(sentences)}
+    return Work("evaluation", LIKELIHOOD_VERSION, params, inputs, write, [*held_out.sources, *sources])
 
 
 def complete_prompts(
@@ -83,10 +109,23 @@ def complete_prompts(
     """Completions of held-out prompts: an artifact of kind "generations", the same prompts for every model.
 
     With a temperature every prompt has the same luck with every model, see `Sampling`.
+
+    Args:
+        corpus, trained: as for `measure_likelihood`.
+        on_progress: called with (prompts done, in all).
+
+    Raises:
+        InputError: no held-out example gives a prompt, or the training's weights are gone.
     """
+    return _completions(store, config, corpus, trained, on_progress).done(store)
+
+
+def _completions(
+    store: Store, config: CurateConfig, corpus: str, trained: str | None, on_progress: OnProgress | None = None
+) -> Work:
     config = trained_config(config)
     base = prepare_model(store, config.model)
-    model = prepare_trained(store, config.model, trained)
+    fingerprint, sources = identity_of(base, trained)
     held_out = evaluated_examples(store, config, corpus)
     settings = config.evaluation
     sampling = Sampling(settings.temperature, settings.top_p, config.seed) if settings.temperature else None
@@ -97,6 +136,7 @@ def complete_prompts(
     def write(draft: Draft) -> None:
         from fishersft.models.evaluating import complete
 
+        model = prepare_trained(store, config.model, trained)
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         texts = complete(loaded, tokeniser.tokenizer, prompts, settings.new_tokens, sampling, on_progress=on_progress)
         shown = [tokeniser.tokenizer.decode(ids, skip_special_tokens=True) for ids in prompts]
@@ -111,12 +151,12 @@ def complete_prompts(
     if sampling is not None:
         params["sampling"] = asdict(sampling)
     inputs = {
-        "model": model.fingerprint,
+        "model": fingerprint,
         "tokenizer": base.tokenizer,
         "prompts": digest_of(prompts),
     }
-    sources = [*held_out.sources, *model.sources, *base.sources]
-    return find_or_make(store, "generations", GENERATION_VERSION, params, inputs, write, sources)
+    sources = (*held_out.sources, *sources, *base.sources)
+    return Work("generations", GENERATION_VERSION, params, inputs, write, sources)
 
 
 def _prompts(tokeniser: Tokeniser, most: int, config: CurateConfig, examples: Sequence[Example]) -> list[list[int]]:

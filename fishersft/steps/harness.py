@@ -10,13 +10,14 @@ from fishersft.data.store import Draft, Store
 from fishersft.models.harness import harness_version, run_tasks
 from fishersft.steps.models import (
     device_of,
+    identity_of,
     loaded_model,
     prepare_model,
     prepare_trained,
     tokeniser_of,
     trained_config,
 )
-from fishersft.steps.outcome import Outcome, find_or_make
+from fishersft.steps.outcome import Outcome, Work
 
 HARNESS_VERSION = 1
 
@@ -28,18 +29,24 @@ def run_harness(store: Store, config: CurateConfig, trained: str | None) -> Outc
     the harness's version; what a task's data were on the hub is not in it.
 
     Args:
-        trained: a fine-tuned model's key; None for the model that the config names.
+        trained: a training's key; None for the model that the config names.
 
     Raises:
-        InputError: the harness is not installed.
+        InputError: the harness is not installed, or the training's weights are gone.
     """
+    return harness_work(store, config, trained).done(store)
+
+
+def harness_work(store: Store, config: CurateConfig, trained: str | None) -> Work:
+    """What `run_harness` does."""
     config = trained_config(config)
     base = prepare_model(store, config.model)
-    model = prepare_trained(store, config.model, trained)
+    fingerprint, sources = identity_of(base, trained)
     tasks = sorted(set(config.evaluation.harness_tasks))
 
     def write(draft: Draft) -> None:
         tokeniser = tokeniser_of(base, config)
+        model = prepare_trained(store, config.model, trained)
         loaded = loaded_model(model, config.model.dtype, device_of(config), config.model.trust_remote_code)
         figures = run_tasks(loaded, tokeniser.tokenizer, tasks)
         table = pa.table(
@@ -53,5 +60,5 @@ def run_harness(store: Store, config: CurateConfig, trained: str | None) -> Outc
         pq.write_table(table, draft.folder / "harness.parquet")
 
     params = {"tasks": tasks, "harness": harness_version(), "dtype": config.model.dtype}
-    inputs = {"model": model.fingerprint, "tokenizer": base.fingerprint}
-    return find_or_make(store, "harness", HARNESS_VERSION, params, inputs, write, [*model.sources, *base.sources])
+    inputs = {"model": fingerprint, "tokenizer": base.fingerprint}
+    return Work("harness", HARNESS_VERSION, params, inputs, write, (*sources, *base.sources))

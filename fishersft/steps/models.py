@@ -18,6 +18,7 @@ from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
 from fishersft.models.source import find_model, find_tokenizer, tokenizer_fingerprint
 from fishersft.steps.outcome import find_or_make
+from fishersft.steps.weights import weights_folder
 
 if TYPE_CHECKING:
     import torch
@@ -82,10 +83,19 @@ def prepare_model(store: Store, config: ModelConfig) -> PreparedModel:
 
 
 def prepare_trained(store: Store, config: ModelConfig, trained: str | None) -> PreparedModel:
-    """The fine-tuned model of that artifact key, or for None the model that the config names."""
+    """The model of the training of that key, or for None the model that the config names.
+
+    Raises:
+        InputError: the training's weights are gone.
+    """
     if trained is None:
         return prepare_model(store, config)
-    return _prepared(store.fetch("fine-tuned-model", trained), trained, config, f"fine-tuned-model/{trained}")
+    return _prepared(weights_folder(store, trained), trained, config, f"training/{trained}")
+
+
+def identity_of(base: PreparedModel, trained: str | None) -> tuple[str, tuple[str, ...]]:
+    """The fingerprint and sources of what `prepare_trained` gives; needs no weights of a training."""
+    return (base.fingerprint, base.sources) if trained is None else (trained, (f"training/{trained}",))
 
 
 def _prepared(folder: Path, fingerprint: str, config: ModelConfig, *sources: str) -> PreparedModel:

@@ -75,6 +75,30 @@ def find_or_make(
     return used(store, found or store.get(kind, key), hit=found is not None)
 
 
+@dataclass(frozen=True)
+class Work:
+    """An artifact that a step can make, before it is looked for; the fields are as `find_or_make` has them."""
+
+    kind: str
+    version: int
+    params: dict[str, Any]
+    inputs: dict[str, Any]
+    make: Callable[[Draft], None]
+    sources: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        return artifact_key(self.kind, self.version, self.params, self.inputs)
+
+    def is_done(self, store: Store) -> bool:
+        """Whether the store has it."""
+        return store.find(self.kind, self.key) is not None
+
+    def done(self, store: Store) -> Outcome:
+        """It, found or made."""
+        return find_or_make(store, self.kind, self.version, self.params, self.inputs, self.make, self.sources)
+
+
 def used(store: Store, manifest: Manifest, hit: bool) -> Outcome:
     """The outcome of a step that found or made this artifact; who records the run is told."""
     for tell in store.on_use:

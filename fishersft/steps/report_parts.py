@@ -63,7 +63,8 @@ class RunKeys:
             ("overlap", [self.overlap]),
             ("embeddings", [*self.embeddings, *self.target_embeddings]),
             ("selection", [self.selection, self.uniform_selection]),
-            ("fine-tuned-model", [self.trained, self.uniform_trained]),
+            ("training", [self.trained, self.uniform_trained]),
+            ("fine-tuned-model", [self.trained]),
             ("evaluation", self.evaluations),
             ("generations", self.generations),
             ("judgements", [*self.calibrations, *(key for keys in self.judged() for key in keys)]),
@@ -164,7 +165,7 @@ def completions(store: Store, generations: Sequence[str], chosen: str) -> list[C
 
 def costs(store: Store, keys: RunKeys) -> list[StepCost]:
     """What every step of a run cost when it was computed."""
-    sources = store.get("fine-tuned-model", keys.trained).sources  # another model may have been trained than chose
+    sources = store.get("training", keys.trained).sources  # another model may have been trained than chose
     models = {keys.model, *(name.removeprefix("model/") for name in sources if name.startswith("model/"))}
     steps = [
         ("read the corpus", "corpus", [keys.corpus]),
@@ -175,7 +176,7 @@ def costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("embed the target", "embeddings", keys.target_embeddings),
         ("select", "selection", [keys.selection]),
         ("select uniformly", "selection", [keys.uniform_selection]),
-        ("fine-tune", "fine-tuned-model", [keys.trained, keys.uniform_trained]),
+        ("fine-tune", "training", [keys.trained, keys.uniform_trained]),
         ("measure likelihood", "evaluation", keys.evaluations),
         ("complete prompts", "generations", keys.generations),
         ("calibrate the judges", "judgements", keys.calibrations),

@@ -89,8 +89,8 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     index = load_index(store, keys.corpus)
     picks, uniform_picks = load_picks(store, keys.selection), load_picks(store, keys.uniform_selection)
     base, informative, uniform = keys.evaluations
-    trained = store.get("fine-tuned-model", keys.trained)
-    uniform_trained = store.get("fine-tuned-model", keys.uniform_trained)
+    trained = store.get("training", keys.trained)
+    uniform_trained = store.get("training", keys.uniform_trained)
     comparisons = [
         compare_likelihoods(store, method, informative, UNIFORM, uniform, _basis(config, trained, uniform_trained)),
         compare_likelihoods(store, method, informative, BASE, base, "(no training)"),

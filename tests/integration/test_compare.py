@@ -66,9 +66,9 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
     prefect_server: PrefectServer, settings: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = {**settings, "head_to_head": True}
-    models = Path(settings["store"], "fine-tuned-model")
+    trainings = Path(settings["store"], "training")
     first = start(prefect_server, settings, tmp_path)
-    while len(list(models.glob("*/manifest.json"))) < 3:
+    while len(list(trainings.glob("*/manifest.json"))) < 3:
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.1)
     first.kill()
@@ -96,6 +96,9 @@ def test_a_comparison_killed_in_the_middle_goes_on_where_it_was_and_costs_nothin
     assert comparison.duels[0].mean == comparison.versus[0].mean
     output = Path(settings["output"], "comparison")
     assert {file.name for file in output.iterdir()} >= {"index.html", "comparison.md", "comparison.csv"}
+
+    assert not Path(settings["store"], "fine-tuned-model").exists(), "weights go once they are measured"
+    assert not list(Path(settings["store"], ".checkpoints").iterdir())
 
     _, again = compared(prefect_server, settings, tmp_path)
     assert made_and_found(again)[0] == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
+from fishersft.errors import InputError
 from fishersft.models import token_trainer, training_job
 from fishersft.models.tokenising import Tokeniser
 from fishersft.reporting.page import render_html
-from fishersft.steps import evaluation, training
+from fishersft.steps import evaluation, training, weights
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.held_out import evaluated_examples, look_for_overlap, stopping_examples
@@ -25,7 +28,8 @@ from fishersft.steps.picks import load_picks, picked_examples
 from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import build_report, load_report, make_report
 from fishersft.steps.selection import select_informative, select_uniform
-from fishersft.steps.training import finetune_on
+from fishersft.steps.training import finetune_on, training_key
+from fishersft.steps.weights import until_measured, weights_folder
 from tests.conftest import character_tokenizer
 
 
@@ -93,7 +97,7 @@ def test_how_a_step_is_computed_makes_no_new_artifact_and_early_stopping_does(
     assert finetune_on(store, same, corpus, selection.key).key == first.key
     stopping = finetune_on(store, with_finetune(config, early_stopping=1), corpus, selection.key)
     assert stopping.key != first.key
-    params = store.get("fine-tuned-model", first.key).params
+    params = store.get("training", first.key).params
     assert not params.keys() & {"packing", "passes_a_step", "gradient_checkpointing", "early_stopping", "model"}
 
 
@@ -193,6 +197,127 @@ def test_a_training_that_was_cut_short_goes_on_and_leaves_no_scratch(
     steps = trained.facts["steps"]
     assert steps > 4 and taken == [1, 2, 3, 4, *range(4, steps + 1), steps]
     assert not list(Path(config.store).glob(".checkpoints/*"))
+
+
+def measure(store: Store, config: CurateConfig, corpus: str, training: str) -> list[str]:
+    """The keys of all that a comparison measures of a training."""
+    measured = (evaluation.measure_likelihood, evaluation.complete_prompts)
+    return [step(store, config, corpus, training).key for step in measured]
+
+
+def train_and_measure(store: Store, config: CurateConfig, corpus: str, selection: str) -> tuple[Outcome, list[str]]:
+    """As a comparison does: the weights are there until they are measured."""
+    with until_measured(store, training_key(store, config, corpus, selection)):
+        is_measured = partial(evaluation.is_measured, store, config, corpus)
+        trained = finetune_on(store, config, corpus, selection, is_measured=is_measured)
+        return trained, measure(store, config, corpus, trained.key)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A line for each training that is computed from here on."""
+    computed: list[str] = []
+    train = training_job.TrainingJob.run
+
+    def run(job: training_job.TrainingJob, *args: Any) -> Any:
+        computed.append("trained")
+        return train(job, *args)
+
+    monkeypatch.setattr(training_job.TrainingJob, "run", run)
+    return computed
+
+
+def weights_beside(store: Store) -> list[str]:
+    """Everything that lies in the store's scratch."""
+    folder = store.scratch("")
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_training_that_is_measured_leaves_its_record_and_no_weights_and_is_not_done_again(
+    store: Store, config: CurateConfig, chosen: tuple[str, list[str], Outcome], trainings: list[str]
+) -> None:
+    corpus, _, selection = chosen
+    first, measured = train_and_measure(store, config, corpus, selection.key)
+    assert not first.hit and trainings == ["trained"] and first.facts["steps"] > 0
+    assert store.find("fine-tuned-model", first.key) is None and weights_beside(store) == []
+    assert f"training/{first.key}" in store.get("evaluation", measured[0]).sources
+    with pytest.raises(InputError, match="were removed after they were measured; run again"):
+        weights_folder(store, first.key)
+
+    again, same = train_and_measure(store, config, corpus, selection.key)
+    assert again.hit and same == measured and again.facts == first.facts and trainings == ["trained"]
+    more = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"sentences": 9})})
+    third, others = train_and_measure(store, more, corpus, selection.key)
+    assert third.key == first.key and not third.hit and trainings == ["trained"] * 2
+    assert others[0] != measured[0] and others[1] == measured[1]
+    assert weights_beside(store) == []
+
+
+def test_what_is_measured_is_that_of_weights_that_are_kept(
+    store: Store, config: CurateConfig, chosen: tuple[str, list[str], Outcome], tmp_path: Path
+) -> None:
+    corpus, _, selection = chosen
+    dropped, measured = train_and_measure(store, config, corpus, selection.key)
+    other = Store(str(tmp_path / "other"))
+    read = read_corpus(other, config)
+    embeddings = [embed_shard(other, config, shard).key for shard in read.facts["shard_keys"]]
+    select_informative(other, config, corpus, embeddings)
+    kept = finetune_on(other, config, corpus, selection.key)
+    assert kept.key == dropped.key and measure(other, config, corpus, kept.key) == measured
+    assert kept.facts == dropped.facts and other.get("training", kept.key).facts == kept.facts
+    for kind, key in zip(("evaluation", "generations"), measured, strict=True):
+        assert store.get(kind, key).content == other.get(kind, key).content
+    _, again = train_and_measure(other, config, corpus, selection.key)
+    assert again == measured and other.find("fine-tuned-model", kept.key) is not None, "what is kept is not dropped"
+
+
+@pytest.mark.parametrize("killed", ["before the record", "before the weights go", "while the weights are written"])
+def test_a_run_killed_with_weights_beside_the_store_goes_on_where_it_was(
+    store: Store,
+    config: CurateConfig,
+    chosen: tuple[str, list[str], Outcome],
+    trainings: list[str],
+    killed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    corpus, _, selection = chosen
+    place = {
+        "before the record": (training, "_record"),
+        "before the weights go": (weights, "drop_weights"),
+        "while the weights are written": (weights, "write_aside"),
+    }[killed]
+    drop = weights.drop_weights
+
+    def kill(*args: Any) -> None:
+        if killed == "before the weights go" and not list(Path(store.scratch("")).glob("weights-*/training.json")):
+            return drop(*args)  # before the training, to begin with an empty folder
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_measure(store, config, corpus, selection.key)
+    assert weights_beside(store) == [f"weights-{training_key(store, config, corpus, selection.key)}"]
+    train_and_measure(store, config, corpus, selection.key)
+    assert trainings == ["trained"] * (2 if killed == "while the weights are written" else 1)
+    assert weights_beside(store) == []
+
+
+def test_two_runs_that_share_a_training_do_not_take_its_weights_from_each_other(
+    store: Store, config: CurateConfig, chosen: tuple[str, list[str], Outcome]
+) -> None:
+    corpus, _, selection = chosen
+    key = training_key(store, config, corpus, selection.key)
+    more = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"sentences": 9})})
+    with ThreadPoolExecutor(1) as thread:
+        with until_measured(store, key):
+            finetune_on(store, config, corpus, selection.key, is_measured=lambda _: False)
+            other = thread.submit(train_and_measure, Store(config.store), more, corpus, selection.key)
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.5)
+            measured = measure(store, config, corpus, key)
+        assert other.result(timeout=60)[1][0] != measured[0]
+    assert weights_beside(store) == []
 
 
 @pytest.mark.parametrize(
