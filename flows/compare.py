@@ -61,6 +61,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     curation.check_rows(config if target is None else config.aiming(), corpus, target)
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
+    sketched, target_sketched = _sketched(config, workers, corpus, target)
     pool = [outcome.key for outcome in embedded]
     trainings = _Trainings(
         config,
@@ -68,6 +69,8 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         pool,
         target=[outcome.key for outcome in towards[1:]] or pool,
         asked=[outcome.key for outcome in _asked(config, corpus)],
+        gradients=[outcome.key for outcome in sketched],
+        target_gradients=[outcome.key for outcome in target_sketched],
     )
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
@@ -81,12 +84,25 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     duels = trainings.duels(cells) if config.head_to_head else []
     page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
     tasks.publish_comparison(config, page.key)
-    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
+    read = [corpus, *embedded, *towards, *sketched, *target_sketched]
+    return RunResult(page.key, [*read, overlap, base, *calibrated, *trainings.steps, page])
 
 
 def _embed_target(config: CompareConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
     """The embeddings of the target's shards."""
     return embedding.embed_target(target_config(config.aiming()), workers, target)
+
+
+def _sketched(
+    config: CompareConfig, workers: Workers | None, corpus: Outcome, target: Outcome | None
+) -> tuple[list[Outcome], list[Outcome]]:
+    """The gradients of all layers, of the pool and of the target, where a method matches them."""
+    if not config.matches_all_layers:
+        return [], []
+    of_pool = embedding.sketch_corpus(config.embedded(), workers, corpus)
+    if target is None:
+        return of_pool, []
+    return of_pool, embedding.sketch_target(target_config(config.aiming()), workers, target)
 
 
 def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
@@ -100,9 +116,19 @@ def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
 class _Trainings:
     """Chooses, trains, measures and judges for every cell; what several cells share is done once."""
 
-    def __init__(self, config: CompareConfig, corpus: str, pool: list[str], target: list[str], asked: list[str]):
+    def __init__(
+        self,
+        config: CompareConfig,
+        corpus: str,
+        pool: list[str],
+        target: list[str],
+        asked: list[str],
+        gradients: list[str],
+        target_gradients: list[str],
+    ):
         self._config, self._corpus = config, corpus
         self._pool, self._target, self._asked = pool, target, asked
+        self._gradients = gradients, target_gradients
         self._chosen: dict[tuple[str, int, int], Outcome] = {}
         self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
         self.steps: list[Outcome] = []
@@ -112,7 +138,7 @@ class _Trainings:
         drawn = seed if method.method in DRAWN else self._config.seed
         key = method.name, budget, drawn
         if key not in self._chosen:
-            by = self._corpus, self._pool, self._target, self._asked
+            by = self._corpus, self._pool, self._target, self._asked, *self._gradients
             self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, *by))
         return self._chosen[key]
 

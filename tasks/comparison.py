@@ -32,11 +32,15 @@ def select_by(
     embeddings: list[str],
     target: list[str],
     asked: list[str],
+    gradients: list[str],
+    target_gradients: list[str],
 ) -> Outcome:
     """Embeddings of all shards → what a method chooses."""
     progress = Progress(f"selecting by {method.name}", config.selection.budget_unit)
     store = open_store(config.store)
-    return logged(methods.select_by(store, config, method, budget, seed, corpus, embeddings, target, asked, progress))
+    by = {"gradients": gradients, "target_gradients": target_gradients}
+    chosen = methods.select_by(store, config, method, budget, seed, corpus, embeddings, target, asked, progress, **by)
+    return logged(chosen)
 
 
 @step("select uniformly, {budget} {unit}, seed {seed}")

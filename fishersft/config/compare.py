@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
 from fishersft.config.fields import Section, described, name_choices
-from fishersft.config.selection import AIMED
+from fishersft.config.selection import AIMED, Gradients
 
 Method = Literal[
     "information",
@@ -50,6 +50,9 @@ class MethodConfig(Section):
     regularization_unit: Literal["absolute", "mean token energy"] | None = described(
         None, 3, "Regularization in", "Empty: selection.regularization_unit."
     )
+    gradients: Gradients = described(
+        "last layer", 4, "Gradients", "Of gradient-matching: of the last layer, or of all linear layers."
+    )
 
     @model_validator(mode="after")
     def _settings_have_meaning(self) -> MethodConfig:
@@ -57,12 +60,15 @@ class MethodConfig(Section):
             raise ValueError(f"regularization has no meaning for {self.method}; leave it out")
         if self.method not in CRITERIA and self.regularization_unit is not None:
             raise ValueError(f"regularization_unit has no meaning for {self.method}; leave it out")
+        if self.method != "gradient-matching" and self.gradients == "all layers":
+            raise ValueError(f"gradients: all layers has no meaning for {self.method}; leave it out")
         return self
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.label or _LABELS.get(self.method, self.method)
+        layers = ", all layers" if self.gradients == "all layers" else ""
+        return self.label or _LABELS.get(self.method, self.method) + layers
 
 
 def _spelt_out(method: Any) -> Any:
@@ -198,7 +204,13 @@ class CompareConfig(CurateConfig):
             target=self.target if method.method in AIMED else None,
             regularization=method.regularization or self.selection.regularization,
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
+            gradients=method.gradients,
         )
+
+    @property
+    def matches_all_layers(self) -> bool:
+        """Whether a method matches the gradients of all layers."""
+        return any(method.gradients == "all layers" for method in self.methods)
 
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""
@@ -206,7 +218,7 @@ class CompareConfig(CurateConfig):
 
     def _embedded_for(self, otherwise: str) -> str:
         """The criterion under which embedding gives all that the methods need beside the embeddings."""
-        wanted = {method.method for method in self.methods}
+        wanted = {method.method for method in self.methods if method.gradients == "last layer"}
         if "gradient-matching" in wanted:
             return "gradient-matching"
         return "fisher-weighted" if wanted & set(NEED_SCORES) else otherwise

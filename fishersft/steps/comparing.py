@@ -129,7 +129,7 @@ def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, flo
 
 
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
-    """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
+    """What selections took, with all that was computed to choose by: embeddings, of a target too, gradients and scores.
 
     A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own.
     """
@@ -139,7 +139,7 @@ def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
         for manifest in manifests
         if manifest.params.get("method") not in _NEEDS_NO_EMBEDDING
         for source in manifest.sources
-        if source.startswith(("embeddings/", "scores/"))
+        if source.startswith(("embeddings/", "gradients/", "scores/"))
     }
     computed = sum(store.get(*source.split("/")).seconds for source in needs)
     return computed + sum(manifest.seconds for manifest in manifests)

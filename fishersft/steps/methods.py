@@ -46,6 +46,9 @@ def select_by(
     target: Sequence[str],
     asked: Sequence[str] = (),
     on_progress: OnProgress | None = None,
+    *,
+    gradients: Sequence[str] = (),
+    target_gradients: Sequence[str] = (),
 ) -> Outcome:
     """What a method chooses of the pool: an artifact of kind "selection".
 
@@ -55,9 +58,14 @@ def select_by(
         corpus, embeddings: keys, as of `select_informative`.
         target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target.
         asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
+        gradients, target_gradients: the keys of `sketch_shard`, of the pool's shards and the target's, for
+            "gradient-matching" of all layers.
     """
     if method.method in CRITERIA:
         settings = config.choosing(method, budget)
+        if settings.selection.matches_all_layers:
+            aim = () if settings.selection.target is None else target_gradients
+            return select_informative(store, settings, corpus, embeddings, aim, on_progress, gradients=gradients)
         aims = method.method == "v-optimal" or settings.selection.target is not None  # v-optimal at the pool without
         return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
