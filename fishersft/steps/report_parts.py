@@ -29,9 +29,10 @@ class RunKeys:
     """The keys of all artifacts of a curation run; the lists are base model, the selection's, uniform.
 
     `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
-    corpus artifact of the selection's target, where it has one. `gradients` has those of all layers, of the pool's
-    shards and the target's, where they are matched. `calibrations` has a key a judge, and `further_judgements` for each judge after the first its judgements against uniform and against the base model.
-    `harness` is empty where no task of it was asked for.
+    corpus artifact of the selection's target, where it has one. `calibrations` has a key a judge, and
+    `further_judgements` for each judge after the first its judgements against uniform and against the base model.
+    `harness` is empty where no task of it was asked for. `gradients` has those of all layers, of the pool's shards and
+    the target's, where they are matched.
     """
 
     corpus: str

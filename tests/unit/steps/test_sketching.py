@@ -95,6 +95,7 @@ def test_the_choice_is_the_herding_of_all_layers_sketches_and_beside_them_blocks
     assert load_picks(pool.store, selection.key).tokens == lengths[places].tolist()
     manifest = pool.store.get("selection", selection.key)
     assert {f"gradients/{key}" for key in pool.gradients} < set(manifest.sources)
+    assert manifest.params["gradients"] == "all layers"
     plain = pool.config.model_copy(update={"selection": type(pool.config.selection)()})
     assert [embed_shard(pool.store, plain, shard).key for shard in pool.shards] == pool.embeddings
 
@@ -113,14 +114,6 @@ def test_the_choice_aims_at_the_targets_gradients(settings: dict[str, Any], tmp_
     assert {f"gradients/{key}" for key in pool.target} < set(pool.store.get("selection", selection.key).sources)
 
 
-def test_the_setting_is_in_the_keys_of_selections_only_where_all_layers_count(settings: dict[str, Any]) -> None:
-    whole = Pool(settings)
-    assert whole.store.get("selection", whole.choose().key).params["gradients"] == "all layers"
-    last = Pool(settings, gradients="last layer")
-    chosen = select_informative(last.store, last.config, last.corpus.key, last.embeddings)
-    assert "gradients" not in last.store.get("selection", chosen.key).params
-
-
 def test_an_extension_goes_on_as_if_all_were_chosen_at_once_and_needs_the_same_gradients(
     settings: dict[str, Any],
 ) -> None:
@@ -135,7 +128,7 @@ def test_an_extension_goes_on_as_if_all_were_chosen_at_once_and_needs_the_same_g
     rest = Pool(settings, budget=5, extends=beginning.key)
     assert texts(whole, whole.choose()) == [*texts(first, beginning), *texts(rest, rest.choose())]
 
-    plain = Pool(settings, criterion="information", gradients="last layer")
+    plain = Pool(settings, criterion="information", gradients="last layer", budget=4)
     by_design = select_informative(plain.store, plain.config, plain.corpus.key, plain.embeddings)
     with pytest.raises(InputError, match="was made without gradients of all layers"):
         Pool(settings, extends=by_design.key).choose()
@@ -166,7 +159,7 @@ def test_a_comparison_has_both_and_charges_each_with_its_own_gradients(settings:
     gradients, lengths = pool.sketches(pool.gradients)
     places = baselines.herding(gradients, lengths, 60, budget_unit="tokens")
     assert load_picks(pool.store, whole.key).tokens == lengths[places].tolist()
-    assert last.key != whole.key
+    assert "gradients" not in pool.store.get("selection", last.key).params  # as before there was such a setting
 
     def seconds(kind: str, keys: list[str]) -> float:
         return sum(pool.store.get(kind, key).seconds for key in keys)
