@@ -298,7 +298,22 @@ def _read(settings: CurateConfig) -> tuple[Outcome, Outcome | None]:
 
 
 def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
-    from fishersft.steps.embedding import THREADS_A_DEVICE, embed_shard
+    from fishersft.steps.embedding import embed_shard
+
+    return _of_every_shard(embed_shard, settings, corpus, f"embedding {what}")
+
+
+def _sketch_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Outcome]:
+    """The gradients of all layers, where these are matched; none otherwise."""
+    from fishersft.steps.sketching import sketch_shard
+
+    if not settings.selection.matches_all_layers:
+        return []
+    return _of_every_shard(sketch_shard, settings, corpus, f"sketching gradients of {what}")
+
+
+def _of_every_shard(step: Callable[..., Outcome], settings: CurateConfig, corpus: Outcome, doing: str) -> list[Outcome]:
+    from fishersft.steps.embedding import THREADS_A_DEVICE
     from fishersft.steps.models import device_of, devices_of
     from fishersft.steps.outcome import open_store
 
@@ -307,11 +322,11 @@ def _embed_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[Ou
     workers = THREADS_A_DEVICE * len(devices_of(device_of(settings)))
     with terminal.progress_bars() as progress, ThreadPoolExecutor(workers) as threads:
 
-        def embed_one(number: int, shard: str) -> Outcome:
-            bar = terminal.bar(progress, f"embedding {what} {number} of {len(shards)}")
-            return embed_shard(store, settings, shard, bar)
+        def do_one(number: int, shard: str) -> Outcome:
+            bar = terminal.bar(progress, f"{doing} {number} of {len(shards)}")
+            return step(store, settings, shard, bar)
 
-        return list(threads.map(embed_one, range(1, len(shards) + 1), shards))
+        return list(threads.map(do_one, range(1, len(shards) + 1), shards))
 
 
 def _select_from_corpus(settings: CurateConfig) -> None:
@@ -333,16 +348,19 @@ def _embed_and_select(settings: CurateConfig, run: Run) -> None:
 
     corpus, target_corpus = _read(settings)
     embeddings = _embed_shards(settings, corpus, "shard")
-    made, target = [corpus, *embeddings], list[str]()
+    gradients = _sketch_shards(settings, corpus, "shard")
+    made, target = [corpus, *embeddings, *gradients], list[str]()
     if target_corpus is not None:
-        target_embeddings = _embed_shards(target_config(settings), target_corpus, "target shard")
-        made += [target_corpus, *target_embeddings]
-        target = [outcome.key for outcome in target_embeddings]
+        read_target = _sketch_shards if settings.selection.matches_all_layers else _embed_shards
+        of_target = read_target(target_config(settings), target_corpus, "target shard")
+        made += [target_corpus, *of_target]
+        target = [outcome.key for outcome in of_target]
     store = open_store(settings.store)
     keys = [outcome.key for outcome in embeddings]
     with terminal.progress_bars() as progress:
         on_progress = terminal.bar(progress, "selecting")
-        selection = select_informative(store, settings, corpus.key, keys, target, on_progress)
+        sketches = [outcome.key for outcome in gradients]
+        selection = select_informative(store, settings, corpus.key, keys, target, on_progress, gradients=sketches)
     run.note(corpus=corpus.key, selection=selection.key)
     publish_dataset(store, settings, corpus.key, selection.key)
     terminal.print_outcomes([*made, selection])

@@ -11,6 +11,7 @@ from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
 from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
+from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, DuelKeys, TrainedKeys
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
@@ -62,15 +63,17 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     tasks.check_methods(config, corpus.key, None if target is None else target.key)
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
-    pool = [outcome.key for outcome in embedded]
-    trainings = _Trainings(
-        config,
+    sketched, target_sketched = _sketched(config, workers, corpus, target)
+    known = ChosenFrom(
         corpus.key,
-        pool,
-        target=[outcome.key for outcome in towards[1:]] or pool,
-        asked=[outcome.key for outcome in _asked(config, corpus)],
+        _keys(embedded),
         target_corpus=None if target is None else target.key,
+        target=_keys(towards[1:]),
+        asked=_keys(_asked(config, corpus)),
+        gradients=_keys(sketched),
+        target_gradients=_keys(target_sketched),
     )
+    trainings = _Trainings(config, known)
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
     judges = range(len(config.evaluation.judging.judges) if config.judged else 0)
@@ -83,12 +86,25 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     duels = trainings.duels(cells) if config.head_to_head else []
     page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
     tasks.publish_comparison(config, page.key)
-    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
+    read = [corpus, *embedded, *towards, *sketched, *target_sketched]
+    return RunResult(page.key, [*read, overlap, base, *calibrated, *trainings.steps, page])
 
 
 def _embed_target(config: CompareConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
     """The embeddings of the target's shards."""
     return embedding.embed_target(target_config(config.aiming()), workers, target)
+
+
+def _sketched(
+    config: CompareConfig, workers: Workers | None, corpus: Outcome, target: Outcome | None
+) -> tuple[list[Outcome], list[Outcome]]:
+    """The gradients of all layers, of the pool and of the target, where a method matches them."""
+    if not config.matches_all_layers:
+        return [], []
+    of_pool = embedding.sketch_corpus(config.embedded(), workers, corpus)
+    if target is None:
+        return of_pool, []
+    return of_pool, embedding.sketch_target(target_config(config.aiming()), workers, target)
 
 
 def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
@@ -99,20 +115,15 @@ def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
     return [tasks.ask_about_shard(config, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)]
 
 
+def _keys(outcomes: list[Outcome]) -> list[str]:
+    return [outcome.key for outcome in outcomes]
+
+
 class _Trainings:
     """Chooses, trains, measures and judges for every cell; what several cells share is done once."""
 
-    def __init__(
-        self,
-        config: CompareConfig,
-        corpus: str,
-        pool: list[str],
-        target: list[str],
-        asked: list[str],
-        target_corpus: str | None,
-    ):
-        self._config, self._corpus, self._target_corpus = config, corpus, target_corpus
-        self._pool, self._target, self._asked = pool, target, asked
+    def __init__(self, config: CompareConfig, known: ChosenFrom):
+        self._config, self._known, self._corpus = config, known, known.corpus
         self._chosen: dict[tuple[str, int, int], Outcome] = {}
         self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
         self.steps: list[Outcome] = []
@@ -122,8 +133,7 @@ class _Trainings:
         drawn = seed if method.method in DRAWN else self._config.seed
         key = method.name, budget, drawn
         if key not in self._chosen:
-            by = self._corpus, self._pool, self._target, self._asked, self._target_corpus
-            self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, *by))
+            self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, self._known))
         return self._chosen[key]
 
     def cell(self, method: MethodConfig, budget: int, seed: int) -> CellKeys:
@@ -174,7 +184,7 @@ class _Trainings:
         return duels
 
     def _draw(self, size: int, unit: BudgetUnit, seed: int) -> Outcome:
-        return self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._pool))
+        return self._did(tasks.draw_uniformly(self._config, size, unit, seed, self._corpus, self._known.embeddings))
 
     def _train(self, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
         key = chosen.key, steps, seed

@@ -81,6 +81,9 @@ def _curate(
 
     embedded = embedding.embed_corpus(config, workers, corpus)
     embeddings = [outcome.key for outcome in embedded]
+    all_layers = config.selection.matches_all_layers
+    sketched = embedding.sketch_corpus(config, workers, corpus) if all_layers else []
+    gradients = [outcome.key for outcome in sketched]
 
     towards = [] if target_corpus is None else _target(config, workers, target_corpus)
     target = [outcome.key for outcome in towards[1:]]
@@ -88,7 +91,7 @@ def _curate(
     method = method_of(config)
 
     def select(config: CurateConfig) -> Outcome:
-        return tasks.select_informative(config, corpus.key, embeddings, target, method)
+        return tasks.select_informative(config, corpus.key, embeddings, target, method, gradients)
 
     def propose(config: CurateConfig, chosen: Outcome) -> Proposal:
         return tasks.propose(config, corpus.key, embedded, chosen.key)
@@ -131,7 +134,8 @@ def _curate(
         model=model,
         embeddings=embeddings,
         target=towards[0].key if towards else None,
-        target_embeddings=target,
+        target_embeddings=[] if all_layers else target,
+        gradients=[*gradients, *target] if all_layers else [],
         selection=chosen.key,
         uniform_selection=at_random.key,
         trained=trained.key,
@@ -145,7 +149,19 @@ def _curate(
         harness=[outcome.key for outcome in on_tasks],
     )
     report = tasks.make_report(config, keys)
-    steps = [corpus, *embedded, *towards, chosen, at_random, overlap, trained, trained_at_random, *measured, *written]
+    steps = [
+        corpus,
+        *embedded,
+        *sketched,
+        *towards,
+        chosen,
+        at_random,
+        overlap,
+        trained,
+        trained_at_random,
+        *measured,
+        *written,
+    ]
     steps += [*on_tasks, *calibrated, *(outcome for outcomes in judged for outcome in outcomes)]
     result = RunResult(report.key, [*steps, report])
     this_run = tasks.describe_run(config, result.steps, corpus.key, embedded, previous)
@@ -156,5 +172,6 @@ def _curate(
 
 
 def _target(config: CurateConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
-    """The target's corpus artifact, and the embeddings of its shards."""
-    return [target, *embedding.embed_target(target_config(config), workers, target)]
+    """The target's corpus artifact, and the embeddings of its shards; or their gradients, where all layers' count."""
+    read = embedding.sketch_target if config.selection.matches_all_layers else embedding.embed_target
+    return [target, *read(target_config(config), workers, target)]

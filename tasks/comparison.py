@@ -5,6 +5,7 @@ from __future__ import annotations
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps import comparing, methods, publishing, row_scores, target_training
+from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.comparison_keys import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
 from tasks.curation import logged
@@ -37,17 +38,11 @@ def select_by(
     method: MethodConfig,
     budget: int,
     seed: int,
-    corpus: str,
-    embeddings: list[str],
-    target: list[str],
-    asked: list[str],
-    target_corpus: str | None = None,
+    known: ChosenFrom,
 ) -> Outcome:
     """Embeddings of all shards → what a method chooses."""
     progress = Progress(f"selecting by {method.name}", config.selection.budget_unit)
-    store = open_store(config.store)
-    keys = corpus, embeddings, target, asked, target_corpus
-    return logged(methods.select_by(store, config, method, budget, seed, *keys, on_progress=progress))
+    return logged(methods.select_by(open_store(config.store), config, method, budget, seed, known, progress))
 
 
 @step("select uniformly, {budget} {unit}, seed {seed}")

@@ -25,6 +25,7 @@ from fishersft.steps import (
     publishing,
     reporting,
     selection,
+    sketching,
     training,
     weights,
 )
@@ -97,14 +98,39 @@ def embed_target_shard(config: CurateConfig, shard: str, number: int, total: int
     return logged(embedding.embed_shard(open_store(config.store), corpus_steps.target_config(config), shard, progress))
 
 
+@step("sketch gradients of shard {number} of {total}")
+@on_device
+def sketch_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
+    """Shard → gradient sketches of all layers."""
+    progress = Progress(f"sketching gradients of shard {number} of {total}", "tokens")
+    return logged(sketching.sketch_shard(open_store(config.store), config, shard, progress))
+
+
+@step("sketch gradients of target shard {number} of {total}")
+@on_device
+def sketch_target_shard(config: CurateConfig, shard: str, number: int, total: int) -> Outcome:
+    """Shard of the target → gradient sketches of all layers."""
+    progress = Progress(f"sketching gradients of target shard {number} of {total}", "tokens")
+    target = corpus_steps.target_config(config)
+    return logged(sketching.sketch_shard(open_store(config.store), target, shard, progress))
+
+
 @step("select by {method}")
 @on_device
 def select_informative(
-    config: CurateConfig, corpus: str, embeddings: list[str], target: list[str], method: str
+    config: CurateConfig,
+    corpus: str,
+    embeddings: list[str],
+    target: list[str],
+    method: str,
+    gradients: list[str] | None = None,
 ) -> Outcome:
-    """Embeddings of all shards, and of the target's → the greedy selection."""
-    progress = Progress(f"selecting by {method}", config.selection.budget_unit)
-    return logged(selection.select_informative(open_store(config.store), config, corpus, embeddings, target, progress))
+    """Embeddings (and gradients of all layers) of all shards, and those of the target → the greedy selection."""
+    progress, store = Progress(f"selecting by {method}", config.selection.budget_unit), open_store(config.store)
+    chosen = selection.select_informative(
+        store, config, corpus, embeddings, target, progress, gradients=gradients or ()
+    )
+    return logged(chosen)
 
 
 @step("estimate the training")

@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from fishersft.config import CurateConfig
 from fishersft.steps.embedding import THREADS_A_DEVICE
+from fishersft.steps.missing_shards import MadeOfShards
 from fishersft.steps.models import devices_of
 from fishersft.steps.outcome import Outcome
 from tasks import curation, fan_out
@@ -36,11 +37,26 @@ def embed_target(config: CurateConfig, workers: Workers | None, target: Outcome)
     return _embed(curation.embed_target_shard, config, workers, target, "the target")
 
 
+def sketch_corpus(config: CurateConfig, workers: Workers | None, corpus: Outcome) -> list[Outcome]:
+    """The gradient sketches of all layers, of a corpus's shards, in their order."""
+    return _embed(curation.sketch_shard, config, workers, corpus, "the corpus", "gradients")
+
+
+def sketch_target(config: CurateConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
+    """Those of a target's shards, in their order; the config has the target in the place of its corpus."""
+    return _embed(curation.sketch_target_shard, config, workers, target, "the target", "gradients")
+
+
 def _embed(
-    embed: Task[..., Outcome], config: CurateConfig, workers: Workers | None, corpus: Outcome, what: str
+    embed: Task[..., Outcome],
+    config: CurateConfig,
+    workers: Workers | None,
+    corpus: Outcome,
+    what: str,
+    kind: MadeOfShards = "embeddings",
 ) -> list[Outcome]:
     shards = corpus.facts["shard_keys"]
-    made = set(fan_out.embed_on_workers(config, workers, shards, what)) if workers else set()
+    made = set(fan_out.embed_on_workers(config, workers, shards, what, kind)) if workers else set()
     submitted = [embed.submit(config, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)]
     outcomes = [future.result() for future in submitted]
     # what this run's workers made, its own tasks only find

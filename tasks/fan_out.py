@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from fishersft.config import CurateConfig
 from fishersft.errors import InputError
 from fishersft.steps.batches import guided_batches
-from fishersft.steps.missing_shards import ShardToEmbed, missing_shards, shards_to_embed
+from fishersft.steps.missing_shards import MadeOfShards, ShardToEmbed, missing_shards, shards_to_embed
 from fishersft.steps.outcome import open_store, used
 from tasks.progress import Progress
 from tasks.step import step
@@ -42,8 +42,10 @@ def find_workers(deployment: str) -> Workers:
 
 
 @step("embed {what} on {workers.deployment}")
-def embed_on_workers(config: CurateConfig, workers: Workers, shards: list[str], what: str) -> list[str]:
-    """Has workers embed the shards that the store lacks, and waits for them; the keys of what was embedded.
+def embed_on_workers(
+    config: CurateConfig, workers: Workers, shards: list[str], what: str, kind: MadeOfShards = "embeddings"
+) -> list[str]:
+    """Has workers make embeddings or gradients of shards where the store lacks them, and waits; the keys of these.
 
     A sub-run that failed, or that gives no sign of life, is over; what it left is taken up in the next round.
 
@@ -51,7 +53,7 @@ def embed_on_workers(config: CurateConfig, workers: Workers, shards: list[str], 
         InputError: after the last round shards are missing still.
     """
     store, progress = open_store(config.store), Progress(f"embedding {what} on {workers.deployment}", "shards")
-    wanted = shards_to_embed(store, config, shards)
+    wanted = shards_to_embed(store, config, shards, kind)
     todo = missing = missing_shards(store, wanted)
     faults = list[str]()
     for number in range(1, ROUNDS + 1):
@@ -68,8 +70,8 @@ def embed_on_workers(config: CurateConfig, workers: Workers, shards: list[str], 
             "sub-run's logs, mend what is wrong, and run again: what was embedded is in the store"
         )
     for shard in todo:  # made by this run, wherever that was
-        used(store, store.get("embeddings", shard.embeddings), hit=False)
-    return [shard.embeddings for shard in todo]
+        used(store, store.get(shard.kind, shard.key), hit=False)
+    return [shard.key for shard in todo]
 
 
 def _submit(runs: list[SubRun], workers: Workers, config: CurateConfig, shards: list[ShardToEmbed], what: str) -> None:
@@ -82,7 +84,11 @@ def _submit(runs: list[SubRun], workers: Workers, config: CurateConfig, shards: 
         name = f"embed {what}: batch {number} of {len(batches)}"
         run = run_deployment(
             workers.deployment,
-            parameters={"config": settings, "shards": [shard.shard for shard in missing]},
+            parameters={
+                "config": settings,
+                "shards": [shard.shard for shard in missing],
+                "kind": missing[0].kind,
+            },
             flow_run_name=name,
             timeout=0,
             as_subflow=True,

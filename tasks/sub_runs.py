@@ -54,7 +54,7 @@ class SubRun:
 
     def is_lost(self, state: StateType, claims: dict[str, datetime]) -> bool:
         """Whether it should be at work, but for long nothing changed: state, shards or claims."""
-        signs = state, [(shard.embeddings, claims.get(shard.embeddings)) for shard in self.missing]
+        signs = state, [(shard.key, claims.get(shard.key)) for shard in self.missing]
         if signs != self.signs or state is StateType.SCHEDULED:
             self.signs, self.seen = signs, time.monotonic()
         return time.monotonic() - self.seen > (STARTS_WITHIN if state is StateType.PENDING else LOST_AFTER)
@@ -82,7 +82,7 @@ def wait_for(runs: list[SubRun], store: Store, workers: Workers, on_left: Callab
     with get_client(sync_client=True) as client:
         while runs:
             time.sleep(POLL_SECONDS)
-            states, claims = _states(client, runs), renewed_claims(store.files, "embeddings")
+            states, claims = _states(client, runs), _claims(store, runs)
             for run in list(runs):
                 why = _why_over(client, store, run, states.get(run.id), claims)
                 if why is None:
@@ -119,6 +119,12 @@ def _why_over(
     client.set_flow_run_state(run.id, Crashed(message=why), force=True)
     run.look(store, None)
     return why
+
+
+def _claims(store: Store, runs: Sequence[SubRun]) -> dict[str, datetime]:
+    """When the claim of what is being made for these sub-runs was last written, by key."""
+    kinds = {shard.kind for run in runs for shard in run.missing}
+    return {key: at for kind in sorted(kinds) for key, at in renewed_claims(store.files, kind).items()}
 
 
 def _states(client: SyncPrefectClient, runs: Sequence[SubRun]) -> dict[UUID, State]:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
 from fishersft.config.corpus import OF_AN_EXAMPLE
 from fishersft.config.fields import Section, described, name_choices
-from fishersft.config.selection import AIMED
+from fishersft.config.selection import AIMED, Gradients
 
 Method = Literal[
     "information",
@@ -76,6 +76,9 @@ class MethodConfig(Section):
         "With the target",
         "Train on the target's examples, each once, and on what this method chooses for the rest of the budget.",
     )
+    gradients: Gradients = described(
+        "last layer", 7, "Gradients", "Of gradient-matching: of the last layer, or of all linear layers."
+    )
 
     @model_validator(mode="after")
     def _settings_have_meaning(self) -> MethodConfig:
@@ -91,12 +94,15 @@ class MethodConfig(Section):
             raise ValueError("perfect-filter needs column and keep: where rows say that they are good, and how")
         if self.method == "target-alone" and self.with_target:
             raise ValueError("with_target has no meaning for target-alone; leave it out")
+        if self.method != "gradient-matching" and self.gradients == "all layers":
+            raise ValueError(f"gradients: all layers has no meaning for {self.method}; leave it out")
         return self
 
     @property
     def name(self) -> str:
         """What it is called."""
-        return self.label or _LABELS.get(self.method, self.method) + (" + target" if self.with_target else "")
+        layers = ", all layers" if self.gradients == "all layers" else ""
+        return self.label or _LABELS.get(self.method, self.method) + layers + (" + target" if self.with_target else "")
 
     @property
     def trains_on_target(self) -> bool:
@@ -260,7 +266,13 @@ class CompareConfig(CurateConfig):
             target=self.target if method.method in AIMED else None,
             regularization=method.regularization or self.selection.regularization,
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
+            gradients=method.gradients,
         )
+
+    @property
+    def matches_all_layers(self) -> bool:
+        """Whether a method matches the gradients of all layers."""
+        return any(method.gradients == "all layers" for method in self.methods)
 
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""
@@ -268,7 +280,7 @@ class CompareConfig(CurateConfig):
 
     def _embedded_for(self, otherwise: str) -> str:
         """The criterion under which embedding gives all that the methods need beside the embeddings."""
-        wanted = {method.method for method in self.methods}
+        wanted = {method.method for method in self.methods if method.gradients == "last layer"}
         if "gradient-matching" in wanted:
             return "gradient-matching"
         return "fisher-weighted" if wanted & set(NEED_SCORES) else otherwise

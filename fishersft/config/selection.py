@@ -10,6 +10,7 @@ from fishersft.config.corpus import CorpusConfig
 from fishersft.config.fields import Section, described
 
 AIMED = ("v-optimal", "gradient-matching")  # the criteria that may have a target
+Gradients = Literal["last layer", "all layers"]
 MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
 
 
@@ -34,8 +35,8 @@ class SelectionConfig(Section):
         "information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
         "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
         "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
-        "choice whose gradients of the last layer sum up to what the pool's (or the target's) do; so it heeds what the "
-        "examples say, which the others do not.",
+        "choice whose gradients sum up to what the pool's (or the target's) do; so it heeds what the examples say, "
+        "which the others do not.",
     )
     target: CorpusConfig | None = described(
         None,
@@ -108,6 +109,19 @@ class SelectionConfig(Section):
         "that, with extends or exclude 32K.",
         pattern=MEMORY_PATTERN,
     )
+    gradients: Gradients = described(
+        "last layer",
+        16,
+        "Gradients",
+        "Of gradient-matching: the gradients of the last layer (the LM head), which cost next to nothing while "
+        "embedding, or those of all linear layers, which take a forward and a backward pass over the pool and the "
+        "target.",
+    )
+
+    @property
+    def matches_all_layers(self) -> bool:
+        """Whether gradients of all layers are matched, which are artifacts of their own."""
+        return self.criterion == "gradient-matching" and self.gradients == "all layers"
 
     @model_validator(mode="after")
     def _agrees(self) -> SelectionConfig:
@@ -133,6 +147,11 @@ class SelectionConfig(Section):
                 self.criterion == "gradient-matching"
                 and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy"),
                 "criterion gradient-matching has no quotas or stop_below, and one algorithm; leave them out",
+            ),
+            (
+                self.gradients == "all layers" and self.criterion != "gradient-matching",
+                f"gradients: all layers is for criterion gradient-matching, not {self.criterion}; choose that, or "
+                "leave gradients out",
             ),
             (
                 self.project_to is not None and (self.criterion in AIMED or self.extends is not None),

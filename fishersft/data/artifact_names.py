@@ -15,6 +15,7 @@ KINDS = (
     "model",
     "tokens",
     "embeddings",
+    "gradients",
     "scores",
     "selection",
     "training",

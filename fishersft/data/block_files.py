@@ -25,7 +25,7 @@ from fishersft.errors import InputError
 from fishersft.numerics import Selection, TokenBlocks
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
-GRADIENTS_FILE = "gradients.safetensors"  # beside it, where gradients were asked for
+GRADIENTS_FILE = "gradients.safetensors"  # beside it, or in an artifact of its own, where gradients were asked for
 SPECTRUM = "spectrum"  # an entry a token, see `fishersft.numerics.spectra`
 SCORES = ("weights", "nll")  # of tokens, beside their blocks: Fisher weights and negative log-likelihoods
 _DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
@@ -166,7 +166,7 @@ def write_gradients(gradients: torch.Tensor, path: Path) -> None:
 
 
 def read_gradients(path: Path) -> torch.Tensor:
-    """Reads the gradient sketches of an embeddings artifact: (sentences, dim), float32.
+    """Reads gradient sketches: (sentences, dim), float32.
 
     Raises:
         InputError: the file is missing, of another kind, or holds none.

@@ -1,4 +1,4 @@
-"""Length-sorted batches through a causal LM: its last hidden states, in as few forward passes as memory allows."""
+"""Length-sorted batches through a causal LM, in as few passes as memory allows, and its last hidden states."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fishersft.models.rope import forget_lengths, grouped, length_kinds
 from fishersft.models.tokenising import Tokenised
 
 _CPU_TOKENS = 2048  # a batch; more is no faster
+_CPU_BYTES = 1 << 30  # that a batch's activations may take on a CPU, where all of them are kept
 # What a forward pass takes beside its tokens, in tokens: on a CPU as measured with SmolLM2, on a GPU the time that some
 # hundred kernels need to start.
 _CPU_PASS, _GPU_PASS = 100, 8192
@@ -24,8 +25,8 @@ _SHARE_OF_FREE = 0.5  # of a GPU's free memory is what a first batch may take
 _STATES = 16  # values of the hidden size that a token holds at once in a forward pass, and
 _INNER = 4  # of the inner size of its feed-forward layer
 
-# What was found to be too much for a model's device, halved: later batches keep to it.
-_found: WeakKeyDictionary[PreTrainedModel, int] = WeakKeyDictionary()
+# What was too much for a model's device, halved, without and with a backward pass: later batches keep to it.
+_found: WeakKeyDictionary[PreTrainedModel, dict[bool, int]] = WeakKeyDictionary()
 
 
 def hidden_states(
@@ -47,8 +48,34 @@ def hidden_states(
     Raises:
         InputError: a single sentence is too much; or as `output_layer` says.
     """
+    return in_batches(model, sentences, lambda batch: last_hidden_states(model, batch), batch_tokens)
+
+
+def in_batches(
+    model: PreTrainedModel,
+    sentences: Sequence[Tokenised],
+    compute: Callable[[Sequence[Tokenised]], torch.Tensor],
+    batch_tokens: int | None = None,
+    *,
+    backward: bool = False,
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """What `compute` gives for sentences, in the batches of `hidden_states`.
+
+    Args:
+        model: that `compute` runs.
+        compute: given a batch's sentences; called again with fewer of them where memory does not suffice.
+        batch_tokens: tokens a pass, padding included; None: by the device and its free memory.
+        backward: whether `compute` goes back through the model too, for which all layers' activations are kept.
+
+    Yields:
+        The places of a batch's sentences, and what was computed for them.
+
+    Raises:
+        InputError: a single sentence is too much.
+    """
     lengths = [len(sentence.input_ids) for sentence in sentences]
-    most = min(batch_tokens or _first_guess(model), _found.get(model, batch_tokens or _GPU_TOKENS))
+    found = _found.setdefault(model, {})
+    most = min(batch_tokens or _first_guess(model, backward), found.get(backward, batch_tokens or _GPU_TOKENS))
     a_pass = _GPU_PASS if model.device.type == "cuda" else _CPU_PASS
     kind = length_kinds(model)
     done: set[int] = set()
@@ -57,7 +84,7 @@ def hidden_states(
         for batch in _batches([lengths[i] for i in left], kind, most, a_pass):
             members = [left[place] for place in batch]
             try:
-                states = last_hidden_states(model, [sentences[i] for i in members])
+                computed = compute([sentences[i] for i in members])
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -66,11 +93,11 @@ def hidden_states(
                         f"a sentence of {lengths[members[0]]} tokens is too much for the memory of {model.device}; "
                         "lower model.max_tokens, or take bfloat16 or a smaller model"
                     ) from error
-                most = _found[model] = max(1, min(most, len(members) * lengths[members[0]]) // 2)
+                most = found[backward] = max(1, min(most, len(members) * lengths[members[0]]) // 2)
                 break
-            yield members, states
+            yield members, computed
             done.update(members)
-            del states  # before the next batch takes its room
+            del computed  # before the next batch takes its room
         else:
             return
         if model.device.type == "cuda":
@@ -118,6 +145,12 @@ def last_hidden_states(model: PreTrainedModel, sentences: Sequence[Tokenised]) -
     """The states that enter the model's output projection: (sentences, longest, dim), in the model's dtype.
 
     Mostly the base model's last hidden states, after the final norm; `output_layer` finds out.
+    """
+    return states_with_graph(model, sentences)
+
+
+def states_with_graph(model: PreTrainedModel, sentences: Sequence[Tokenised]) -> torch.Tensor:
+    """The same, with the graph that leads back to what requires gradients.
 
     Sentences are padded on the right, without an attention mask: a causal model's states before the padding do not
     depend on it, and without a mask attention takes its fastest way.
@@ -130,13 +163,17 @@ def last_hidden_states(model: PreTrainedModel, sentences: Sequence[Tokenised]) -
     return output_layer(model).inputs(model, ids.to(model.device))
 
 
-def _first_guess(model: PreTrainedModel) -> int:
+def _first_guess(model: PreTrainedModel, backward: bool) -> int:
     """Tokens that a batch may have by the size of the model and the free memory of its GPU."""
-    if model.device.type != "cuda":
+    if model.device.type != "cuda" and not backward:
         return _CPU_TOKENS
     config = model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     bytes_a_token = model.dtype.itemsize * (_STATES * config.hidden_size + _INNER * inner)
+    if backward:
+        bytes_a_token *= config.num_hidden_layers
+    if model.device.type != "cuda":
+        return max(1, min(_CPU_TOKENS, _CPU_BYTES // bytes_a_token))
     free, _ = torch.cuda.mem_get_info(model.device)
     return max(1, min(_GPU_TOKENS, int(_SHARE_OF_FREE * free / bytes_a_token)))
 

@@ -38,11 +38,12 @@ def sentence_gradients(
 
 
 @lru_cache(maxsize=4)
-def signs(rows: int, columns: int) -> torch.Tensor:
+def signs(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     """Pseudo-random signs: (rows, columns), float32 of 1 and -1, the same everywhere and for every number of rows.
 
     Args:
         columns: at most 64.
+        seed: in [0, 2^64), the state that the generator starts from; other seeds give other, uncorrelated signs.
 
     Source: Steele, Lea and Flood (2014), the finaliser of SplitMix64, whose bits these are.
 
@@ -52,8 +53,9 @@ def signs(rows: int, columns: int) -> torch.Tensor:
     """
     assert columns <= 64, "a sign is a bit of 64"
     with np.errstate(over="ignore"):
-        state = np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = np.uint64(seed) + np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits = (state ^ (state >> np.uint64(31)))[:, None] >> np.arange(columns, dtype=np.uint64) & np.uint64(1)
+    numbers = (state ^ (state >> np.uint64(31))).astype("<u8")
+    bits = np.unpackbits(numbers.view(np.uint8).reshape(rows, 8), axis=1, count=columns, bitorder="little")
     return torch.from_numpy(2 * bits.astype(np.float32) - 1)

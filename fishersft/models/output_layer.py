@@ -51,9 +51,8 @@ class OutputLayer:
         """
         return None if self.cap is None else 1 - (logits / self.cap).square()
 
-    @torch.inference_mode()
     def inputs(self, model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-        """What enters the model's output projection: (sentences, tokens, dim), in the model's dtype.
+        """What enters the model's output projection: (sentences, tokens, dim), in the model's dtype, with its graph.
 
         Args:
             model: the one that this was found for.

@@ -143,7 +143,7 @@ def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
     for selection in [store.get("selection", key) for key in selections]:
         within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
         found |= artifacts_of_choice(store, within)
-        found |= {source for source in selection.sources if source.startswith("scores/")}
+        found |= {source for source in selection.sources if source.startswith(("gradients/", "scores/"))}
         if selection.params.get("method") not in _NEEDS_NO_EMBEDDING and "column" not in selection.params:
             found |= {source for source in selection.sources if source.startswith("embeddings/")}
     return found

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 EMBEDDING_VERSION = 4
 FISHER_WEIGHTS_VERSION = 2
 GRADIENTS_VERSION = 2
-_SCORED = ("fisher-weighted", "gradient-matching")  # the criteria for which the LM head is applied
 THREADS_A_DEVICE = 2  # one computes, the other reads the next shard or uploads the last one
 
 
@@ -51,14 +50,15 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
 
     Beside the blocks lies their spectrum, which tells every sentence's first gain for any lambda. Where the config's
     criterion is "fisher-weighted", the tokens' Fisher weights and negative log-likelihoods are there too; where it is
-    "gradient-matching", those and the sentences' gradient sketches. Its facts count sentences, loss tokens, truncated
-    sentences and sentences without a loss position.
+    "gradient-matching" by the last layer, those and the sentences' gradient sketches. Its facts count sentences, loss
+    tokens, truncated sentences and sentences without a loss position.
     `on_progress` is called with (loss tokens done, in all). Threads may embed shards at once: on every device one
     computes, while others read, tokenise or upload.
     """
     model = prepare_model(store, config.model)
     tokens = tokenise_shard(store, config, shard)
-    scored, with_gradients = config.selection.criterion in _SCORED, config.selection.criterion == "gradient-matching"
+    with_gradients = _with_gradients(config)
+    scored = with_gradients or config.selection.criterion == "fisher-weighted"
     storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
@@ -118,13 +118,20 @@ def _determinants(model: PreparedModel, config: CurateConfig, tokens: Outcome) -
     storage = config.embedding.storage or config.model.dtype
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
-    if config.selection.criterion in _SCORED:  # only then, so that blocks alone keep their key
+    if (
+        _with_gradients(config) or config.selection.criterion == "fisher-weighted"
+    ):  # so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
-    if config.selection.criterion == "gradient-matching":
+    if _with_gradients(config):
         params["gradients"] = GRADIENTS_VERSION
     if config.embedding.project_to is not None:
         params["project_to"] = config.embedding.project_to
     return params, {"model": model.fingerprint, "tokens": tokens.facts["digest"]}
+
+
+def _with_gradients(config: CurateConfig) -> bool:
+    """Whether gradient sketches of the last layer lie beside the blocks."""
+    return config.selection.criterion == "gradient-matching" and not config.selection.matches_all_layers
 
 
 class _Writing:

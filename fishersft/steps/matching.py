@@ -1,4 +1,4 @@
-"""Choosing by gradient matching: from the gradient sketches of embeddings artifacts to a selection."""
+"""Choosing by gradient matching: from the gradient sketches of artifacts to a selection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fishersft.steps.picks import picked_gradients, shard_gradients
 def match_gradients(
     store: Store,
     settings: SelectionConfig,
-    embeddings: Sequence[str],
+    sketches: Sequence[str],
     target: Sequence[str],
     blocks: Blocks,
     earlier: Earlier,
@@ -32,20 +32,21 @@ def match_gradients(
     """Sentences whose gradients sum up to what the target's do, or the pool's: columns and facts of a selection.
 
     Args:
-        embeddings, target: keys of embeddings artifacts with gradient sketches.
+        sketches, target: artifacts with gradient sketches, of one kind: "embeddings/KEY" or "gradients/KEY".
         blocks: of the pool, for information gains.
         earlier: what is not to be chosen.
 
     Raises:
-        InputError: nothing may be chosen, or the budget is less than the shortest sentence.
+        InputError: nothing may be chosen, the budget is less than the shortest sentence, or what is extended has no
+            such sketches.
     """
-    gradients, lengths = _gradients(store, embeddings), blocks.lengths.numpy()
+    gradients, lengths = _gradients(store, sketches), blocks.lengths.numpy()
     mean = _target_mean(store, target) if target else gradients.sum(axis=0) / lengths.sum()
     allowed = allowed_lengths(lengths, earlier)
     if reason := why_nothing_fits(settings, allowed):
         raise InputError(reason)
     candidates = int(np.count_nonzero(allowed))
-    already = _already_chosen(store, earlier, mean)
+    already = _already_chosen(store, earlier, mean, sketches[0].split("/")[0])
 
     def report(picks: int, tokens: int) -> None:
         if on_progress is not None:
@@ -78,12 +79,12 @@ def match_gradients(
     return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, facts
 
 
-def _gradients(store: Store, embeddings: Sequence[str]) -> np.ndarray:
+def _gradients(store: Store, sketches: Sequence[str]) -> np.ndarray:
     """(sentences, dim), float64; filled shard by shard, for they may take most of the memory."""
-    sentences = sum(len(store.get("embeddings", key).facts["lengths"]) for key in embeddings)
+    sentences = sum(len(_lengths(store, artifact)) for artifact in sketches)
     gradients, end = np.empty((sentences, SKETCH)), 0
-    for key in embeddings:
-        of_shard = shard_gradients(store, key)
+    for artifact in sketches:
+        of_shard = shard_gradients(store, artifact)
         gradients[end : end + len(of_shard)] = of_shard
         end += len(of_shard)
     return gradients
@@ -91,13 +92,18 @@ def _gradients(store: Store, embeddings: Sequence[str]) -> np.ndarray:
 
 def _target_mean(store: Store, target: Sequence[str]) -> np.ndarray:
     """The mean gradient of a token of the target: (dim,)."""
-    tokens = sum(sum(store.get("embeddings", key).facts["lengths"]) for key in target)
-    return sum(shard_gradients(store, key).sum(axis=0) for key in target) / tokens
+    tokens = sum(sum(_lengths(store, artifact)) for artifact in target)
+    return sum(shard_gradients(store, artifact).sum(axis=0) for artifact in target) / tokens
 
 
-def _already_chosen(store: Store, earlier: Earlier, mean: np.ndarray) -> tuple[np.ndarray, int]:
+def _lengths(store: Store, artifact: str) -> list[int]:
+    lengths: list[int] = store.get(*artifact.split("/")).facts["lengths"]
+    return lengths
+
+
+def _already_chosen(store: Store, earlier: Earlier, mean: np.ndarray, kind: str) -> tuple[np.ndarray, int]:
     """The sum of the gradients of what earlier selections chose, and its tokens."""
     total = np.zeros_like(mean)
     for selection, places in earlier.picks.items():
-        total += picked_gradients(store, selection)[places].sum(axis=0)
+        total += picked_gradients(store, selection, kind)[places].sum(axis=0)
     return total, 0 if earlier.blocks is None else int(earlier.blocks.lengths.sum())

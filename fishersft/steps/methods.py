@@ -19,6 +19,7 @@ from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
 from fishersft.numerics import Blocks
 from fishersft.numerics.greedy import BudgetUnit
+from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest
 from fishersft.steps.models import device_of, loaded_model, loaded_tokeniser, prepare_model
@@ -38,11 +39,7 @@ def select_by(
     method: MethodConfig,
     budget: int,
     seed: int,
-    corpus: str,
-    embeddings: Sequence[str],
-    target: Sequence[str],
-    asked: Sequence[str] = (),
-    target_corpus: str | None = None,
+    known: ChosenFrom,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
     """What a method chooses of the pool: an artifact of kind "selection".
@@ -50,36 +47,23 @@ def select_by(
     Args:
         budget: in what `selection.budget_unit` counts.
         seed: of methods that draw.
-        corpus, embeddings: keys, as of `select_informative`.
-        target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target;
-            also of what is trained on where that holds the target.
-        asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
-        target_corpus: the target's corpus artifact's key, for "dsir", "target-alone" and `with_target`.
+        known: what it chooses from.
 
     Raises:
         InputError: the method cannot choose, such as where a row lacks its column.
     """
     if method.trains_on_target:
-        assert target_corpus is not None, "the config is refused without a target"
-        sample = Target(target_corpus, list(target))
-        if method.method == "target-alone":
-            return repeat_target(store, config, budget, seed, sample)
-        by_itself, rest = method.model_copy(update={"with_target": False}), budget - sample.size(store, config)
-        of = corpus, embeddings, target, asked, target_corpus
-        chosen = select_by(store, config, by_itself, rest, seed, *of, on_progress=on_progress)
-        return add_target(store, config, chosen, corpus, embeddings, sample)
+        return _with_target(store, config, method, budget, seed, known, on_progress)
     if method.method in CRITERIA:
-        settings = config.choosing(method, budget)
-        aims = method.method == "v-optimal" or settings.selection.target is not None  # v-optimal at the pool without
-        return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
+        return _by_criterion(store, config.choosing(method, budget), known, on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
-    keys = _score_keys(store, config, method, corpus, target_corpus, asked)
+    keys = _score_keys(store, config, method, known)
 
     def pick(blocks: Blocks) -> tuple[np.ndarray, dict[str, Any]]:
-        known = _known(store, method, corpus, embeddings, keys)
-        picks = _picks(method, blocks, known, budget, unit, seed, lam, config.device)
-        return picks, {"exhausted": len(picks) == _choosable(method, blocks.lengths.numpy(), known)}
+        scores = _scores(store, method, known, keys)
+        picks = _picks(method, blocks, scores, budget, unit, seed, lam, config.device)
+        return picks, {"exhausted": len(picks) == _choosable(method, blocks.lengths.numpy(), scores)}
 
     params: dict[str, Any] = {"method": method.method, "budget": budget, "budget_unit": unit, "seed": seed}
     if method.method == "sentence-design":
@@ -87,7 +71,37 @@ def select_by(
     params |= {name: value for name, value in (("column", method.column), ("keep", method.keep)) if value is not None}
     further = {"scores": keys} if method.method in _BY_TEXT else {}
     sources = [f"scores/{key}" for key in keys]
-    return save_picks(store, config, corpus, embeddings, params, pick, further, sources)
+    return save_picks(store, config, known.corpus, known.embeddings, params, pick, further, sources)
+
+
+def _with_target(
+    store: Store,
+    config: CompareConfig,
+    method: MethodConfig,
+    budget: int,
+    seed: int,
+    known: ChosenFrom,
+    on_progress: OnProgress | None,
+) -> Outcome:
+    """The target alone, or beside what a method chooses for the rest of the budget."""
+    assert known.target_corpus is not None, "the config is refused without a target"
+    target = Target(known.target_corpus, known.target)
+    if method.method == "target-alone":
+        return repeat_target(store, config, budget, seed, target)
+    by_itself, rest = method.model_copy(update={"with_target": False}), budget - target.size(store, config)
+    chosen = select_by(store, config, by_itself, rest, seed, known, on_progress)
+    return add_target(store, config, chosen, known.corpus, known.embeddings, target)
+
+
+def _by_criterion(store: Store, settings: CurateConfig, known: ChosenFrom, on_progress: OnProgress | None) -> Outcome:
+    """V-optimal aims at the pool where there is no target."""
+    aim = known.target_gradients if settings.selection.matches_all_layers else known.target
+    if settings.selection.criterion == "v-optimal":
+        aim = known.target or known.embeddings
+    elif settings.selection.target is None:
+        aim = []
+    gradients = known.gradients if settings.selection.matches_all_layers else []
+    return select_informative(store, settings, known.corpus, known.embeddings, aim, on_progress, gradients=gradients)
 
 
 def draw_uniformly(
@@ -133,42 +147,33 @@ def ask_about_shard(store: Store, config: CurateConfig, shard: str, on_progress:
     return find_or_make(store, "scores", ASKING_VERSION, {"dtype": config.model.dtype}, inputs, write, sources)
 
 
-def _score_keys(
-    store: Store,
-    config: CompareConfig,
-    method: MethodConfig,
-    corpus: str,
-    target_corpus: str | None,
-    asked: Sequence[str],
-) -> list[str]:
+def _score_keys(store: Store, config: CompareConfig, method: MethodConfig, known: ChosenFrom) -> list[str]:
     """The keys of the artifacts of kind "scores" that a method goes by; computed here where they are of texts alone."""
     if method.method == "dedup":
-        return [find_near_copies(store, config, corpus).key]
+        return [find_near_copies(store, config, known.corpus).key]
     if method.method == "dsir":
-        assert target_corpus is not None, "the config is refused without a target"
-        return [log_ratios(store, config, corpus, target_corpus).key]
-    return list(asked) if method.method == "ask-llm" else []
+        assert known.target_corpus is not None, "the config is refused without a target"
+        return [log_ratios(store, config, known.corpus, known.target_corpus).key]
+    return known.asked if method.method == "ask-llm" else []
 
 
-def _known(
-    store: Store, method: MethodConfig, corpus: str, embeddings: Sequence[str], scores: Sequence[str]
-) -> np.ndarray:
+def _scores(store: Store, method: MethodConfig, known: ChosenFrom, keys: Sequence[str]) -> np.ndarray:
     """What a method goes by, where that is not in the token blocks, a value a sentence; empty for the others."""
-    if scores:
-        tables = [pq.read_table(store.fetch("scores", key) / SCORES_FILE) for key in scores]
+    if keys:
+        tables = [pq.read_table(store.fetch("scores", key) / SCORES_FILE) for key in keys]
         return np.concatenate([table.column(0).to_numpy() for table in tables])
     if method.column is not None:
-        return values_of(store, method, load_index(store, corpus))
+        return values_of(store, method, load_index(store, known.corpus))
     if method.method.startswith("perplexity"):
-        return np.concatenate([_nats_per_token(store, key) for key in embeddings])
+        return np.concatenate([_nats_per_token(store, key) for key in known.embeddings])
     return np.empty(0)
 
 
-def _choosable(method: MethodConfig, lengths: np.ndarray, known: np.ndarray) -> int:
+def _choosable(method: MethodConfig, lengths: np.ndarray, scores: np.ndarray) -> int:
     """How many sentences of the pool a method may choose."""
     if method.method == "dedup":
-        return len(np.unique(known[lengths > 0]))
-    return int(((lengths > 0) & known).sum() if method.method == "perfect-filter" else (lengths > 0).sum())
+        return len(np.unique(scores[lengths > 0]))
+    return int(((lengths > 0) & scores).sum() if method.method == "perfect-filter" else (lengths > 0).sum())
 
 
 def _nats_per_token(store: Store, embeddings: str) -> np.ndarray:
@@ -183,7 +188,7 @@ def _nats_per_token(store: Store, embeddings: str) -> np.ndarray:
 def _picks(
     method: MethodConfig,
     blocks: Blocks,
-    known: np.ndarray,
+    scores: np.ndarray,
     budget: int,
     unit: BudgetUnit,
     seed: int,
@@ -212,6 +217,6 @@ def _picks(
     }
     if method.method == "longest":
         return baselines.longest(lengths, budget, **settings)
-    if len(known):
-        return by_values[method.method](known, lengths, budget, **settings)
+    if len(scores):
+        return by_values[method.method](scores, lengths, budget, **settings)
     return by_vectors[method.method](baselines.mean_embeddings(blocks), lengths, budget, **settings)

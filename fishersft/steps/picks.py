@@ -13,6 +13,7 @@ from fishersft.config import CorpusConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, GRADIENTS_FILE, read_blocks, read_gradients, read_weights
 from fishersft.data.examples import Example
 from fishersft.data.store import Store
+from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks
 from fishersft.steps.corpus import shard_examples, shard_rows
 
@@ -50,10 +51,23 @@ def picked_blocks(store: Store, selection: str, criterion: str) -> TokenBlocks:
     return TokenBlocks.from_sequence(chosen)
 
 
-def picked_gradients(store: Store, selection: str) -> np.ndarray:
-    """The chosen sentences' gradient sketches, in the order chosen: (picks, dim), float64."""
-    embeddings = _embeddings_of_shards(store, selection)
-    return np.stack(_gather(load_picks(store, selection), lambda shard: shard_gradients(store, embeddings[shard])))
+def picked_gradients(store: Store, selection: str, kind: str) -> np.ndarray:
+    """The chosen sentences' gradient sketches, in the order chosen: (picks, dim), float64.
+
+    Args:
+        kind: of the artifacts that have them, "embeddings" (the last layer's) or "gradients" (those of all layers).
+
+    Raises:
+        InputError: the selection was made without gradients of all layers.
+    """
+    inputs = store.get("selection", selection).inputs
+    if kind not in inputs:
+        raise InputError(
+            f"selection.extends: the selection {selection} was made without gradients of all layers, so what it chose "
+            "cannot be counted here; extend one with selection.gradients: all layers, or take last layer"
+        )
+    names = {shard: f"{kind}/{key}" for shard, key in zip(inputs["shards"], inputs[kind], strict=True)}
+    return np.stack(_gather(load_picks(store, selection), lambda shard: shard_gradients(store, names[shard])))
 
 
 def shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
@@ -63,9 +77,9 @@ def shard_blocks(store: Store, embeddings: str, criterion: str) -> TokenBlocks:
     return blocks.weighted(read_weights(file)) if criterion == "fisher-weighted" else blocks
 
 
-def shard_gradients(store: Store, embeddings: str) -> np.ndarray:
-    """The gradient sketches of an embeddings artifact: (sentences, dim), float64."""
-    return read_gradients(store.fetch("embeddings", embeddings) / GRADIENTS_FILE).double().numpy()
+def shard_gradients(store: Store, artifact: str) -> np.ndarray:
+    """The gradient sketches of an artifact, "embeddings/KEY" or "gradients/KEY": (sentences, dim), float64."""
+    return read_gradients(store.fetch(*artifact.split("/")) / GRADIENTS_FILE).double().numpy()
 
 
 def _embeddings_of_shards(store: Store, selection: str) -> dict[str, str]:

@@ -31,7 +31,8 @@ class RunKeys:
     `model` is the base model's fingerprint: an artifact's key only where the model was converted. `target` is the
     corpus artifact of the selection's target, where it has one. `calibrations` has a key a judge, and
     `further_judgements` for each judge after the first its judgements against uniform and against the base model.
-    `harness` is empty where no task of it was asked for.
+    `harness` is empty where no task of it was asked for. `gradients` has those of all layers, of the pool's shards and
+    the target's, where they are matched.
     """
 
     corpus: str
@@ -51,6 +52,7 @@ class RunKeys:
     harness: list[str] = field(default_factory=list)
     calibrations: list[str] = field(default_factory=list)
     further_judgements: list[list[str]] = field(default_factory=list)
+    gradients: list[str] = field(default_factory=list)
 
     def judged(self) -> list[list[str]]:
         """For each judge its judgements against uniform and against the base model."""
@@ -62,6 +64,7 @@ class RunKeys:
             ("corpus", [self.corpus, self.target]),
             ("overlap", [self.overlap]),
             ("embeddings", [*self.embeddings, *self.target_embeddings]),
+            ("gradients", self.gradients),
             ("selection", [self.selection, self.uniform_selection]),
             ("training", [self.trained, self.uniform_trained]),
             ("fine-tuned-model", [self.trained]),
@@ -174,6 +177,7 @@ def costs(store: Store, keys: RunKeys) -> list[StepCost]:
         ("embed the pool", "embeddings", keys.embeddings),
         ("read the target", "corpus", [keys.target] if keys.target else []),
         ("embed the target", "embeddings", keys.target_embeddings),
+        ("sketch gradients of all layers", "gradients", keys.gradients),
         ("select", "selection", [keys.selection]),
         ("select uniformly", "selection", [keys.uniform_selection]),
         ("fine-tune", "training", [keys.trained, keys.uniform_trained]),

@@ -53,6 +53,8 @@ REPORT_VERSION = 6
 
 def method_of(config: CurateConfig) -> str:
     """What the run's own selection is called beside the uniform one."""
+    if config.selection.matches_all_layers:
+        return "gradient matching, all layers"
     names = {"v-optimal": "V-optimal", "gradient-matching": "gradient matching"}
     return names.get(config.selection.criterion, "information gain")
 

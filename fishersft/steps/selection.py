@@ -38,6 +38,8 @@ def select_informative(
     embeddings: Sequence[str],
     target: Sequence[str] = (),
     on_progress: OnProgress | None = None,
+    *,
+    gradients: Sequence[str] = (),
 ) -> Outcome:
     """Greedy selection by the config's criterion over all shards: an artifact of kind "selection".
 
@@ -48,15 +50,21 @@ def select_informative(
     Args:
         corpus: the corpus artifact's key.
         embeddings: the embeddings artifacts' keys, in the order of the corpus's shards.
-        target: those of the target, for the criteria "v-optimal" and "gradient-matching".
+        target: those of the target, for the criteria "v-optimal" and "gradient-matching"; where gradients of all layers
+            are matched, the keys of the target's gradients artifacts.
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
+        gradients: where gradients of all layers are matched, the pool's gradients artifacts' keys, in the same order.
     """
     settings = config.selection
     index, column = load_index(store, corpus), settings.quota_column
+    all_layers = settings.matches_all_layers
+    assert all_layers == bool(gradients), "gradients artifacts are for matching all layers"
+    sketches = [f"gradients/{key}" for key in gradients] or [f"embeddings/{key}" for key in embeddings]
+    towards = [f"{'gradients' if all_layers else 'embeddings'}/{key}" for key in target]
 
     def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if settings.criterion == "gradient-matching":
-            return match_gradients(store, settings, embeddings, target, blocks, earlier, on_progress)
+            return match_gradients(store, settings, sketches, towards, blocks, earlier, on_progress)
         aims = [shard_blocks(store, key, settings.criterion) for key in target]
         aim = TokenBlocks.concatenate(aims) if aims else None
         selection = choose(
@@ -84,8 +92,10 @@ def select_informative(
             }
         return columns, facts
 
+    inputs = {"target": list(target), **({"gradients": list(gradients)} if all_layers else {})}
+    sources = [*(sketches if all_layers else ()), *towards]
     return save_selection(
-        store, config, corpus, embeddings, SELECTION_VERSION, _params(settings), {"target": list(target)}, pick
+        store, config, corpus, embeddings, SELECTION_VERSION, _params(settings), inputs, pick, sources
     )
 
 
@@ -123,6 +133,7 @@ def _params(settings: SelectionConfig) -> dict[str, Any]:
     """What changes the picks or what is proven of them; the target is told by its embeddings."""
     aside = {"target", "memory", "exclude"}
     aside |= set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"}
+    aside |= set() if settings.matches_all_layers else {"gradients"}  # so that earlier selections keep their key
     return {**settings.model_dump(exclude=aside), **_excluded(settings)}
 
 
@@ -217,8 +228,7 @@ def save_selection(
         )
 
     inputs = {"shards": shards, "embeddings": list(embeddings), **further_inputs}
-    read = [*embeddings, *further_inputs.get("target", ())]
-    sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in read), *sources]
+    sources = [f"corpus/{corpus}", *(f"embeddings/{key}" for key in embeddings), *sources]
     if config.selection.extends is not None:
         inputs["held_out"] = index.held_out  # which earlier picks are still in the corpus hangs on it too
         sources.append(f"selection/{config.selection.extends}")

@@ -74,6 +74,8 @@ def test_a_method_is_its_name_or_its_settings() -> None:
             },
             "target.chat_template and corpus.chat_template differ",
         ),
+        ({"methods": [{"method": "longest", "gradients": "all layers"}]}, "all layers has no meaning for longest"),
+        ({"selection": {"gradients": "all layers"}}, "is for criterion gradient-matching, not information"),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
@@ -111,6 +113,8 @@ def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> No
     with_gradients = comparison(methods=["perplexity-low", "gradient-matching"], target={"path": "aim.txt"})
     assert with_gradients.embedded().selection.criterion == "gradient-matching"
     assert with_gradients.aiming().selection.criterion == "gradient-matching"
+    all_layers = comparison(methods=[{"method": "gradient-matching", "gradients": "all layers"}])
+    assert all_layers.embedded().selection.criterion == "information" and all_layers.matches_all_layers
 
 
 def test_what_embeds_and_chooses_is_a_run_that_a_worker_takes() -> None:

@@ -222,10 +222,10 @@ def test_a_batch_that_is_too_much_for_the_memory_is_halved_and_so_are_later_ones
     halved = embedded(tiny_llama, batch)
     torch.testing.assert_close(halved.blocks.values, whole.blocks.values, rtol=1e-4, atol=1e-5)
     assert max(seen) <= 100
-    refusals = forward._found[tiny_llama]
-    assert 24 <= refusals <= 100
+    most = forward._found[tiny_llama][False]
+    assert 24 <= most <= 100
     embedded(tiny_llama, batch)
-    assert forward._found[tiny_llama] == refusals  # nothing was tried that is known to be too much
+    assert forward._found[tiny_llama] == {False: most}  # nothing was tried that is known to be too much
 
 
 def test_a_sentence_that_is_too_much_by_itself_is_one_clear_error(

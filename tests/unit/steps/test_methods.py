@@ -22,6 +22,7 @@ from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics import TokenBlocks, select
 from fishersft.numerics.spectra import first_gains
+from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.comparing import artifacts_of_choice
 from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
@@ -70,18 +71,9 @@ class Pool:
         config = CompareConfig.model_validate(
             {**self.config.model_dump(), **changes, "target": self.target if aims else None}
         )
-        return select_by(
-            self.store,
-            config,
-            config.methods[0],
-            budget,
-            seed,
-            self.corpus.key,
-            self.embeddings,
-            self.aimed_at if aims else self.embeddings,
-            self.asked,
-            self.target_corpus if aims else None,
-        )
+        aim = {"target": self.aimed_at, "target_corpus": self.target_corpus} if aims else {}
+        known = ChosenFrom(self.corpus.key, self.embeddings, asked=self.asked, **aim)
+        return select_by(self.store, config, config.methods[0], budget, seed, known)
 
     def rows(self) -> list[dict[str, Any]]:
         index = load_index(self.store, self.corpus.key)
@@ -256,9 +248,8 @@ def test_gradient_matching_says_how_far_its_gradient_strays_and_aims_at_a_target
     assert 0 < by_pool.facts["mismatch"] < 0.5
     target = {"path": pool.config.corpus.path, "max_rows": 5}
     aimed = CompareConfig.model_validate({**pool.config.model_dump(), "target": target})
-    by_target = select_by(
-        pool.store, aimed, aimed.methods[0], BUDGET, 0, pool.corpus.key, pool.embeddings, pool.embeddings[:1]
-    )
+    known = ChosenFrom(pool.corpus.key, pool.embeddings, target=pool.embeddings[:1])
+    by_target = select_by(pool.store, aimed, aimed.methods[0], BUDGET, 0, known)
     assert by_target.key != by_pool.key
     first = read_gradients(pool.store.fetch("embeddings", pool.embeddings[0]) / GRADIENTS_FILE).double().numpy()
     mean = first.sum(axis=0) / sum(pool.store.get("embeddings", pool.embeddings[0]).facts["lengths"])

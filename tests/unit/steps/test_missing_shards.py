@@ -45,7 +45,7 @@ def test_shards_are_missing_until_they_are_embedded(config: CurateConfig) -> Non
     wanted = shards_to_embed(store, config, shards)
     assert [shard.shard for shard in wanted] == shards
     assert missing_shards(store, wanted) == wanted
-    assert embed_shard(store, config, shards[1]).key == wanted[1].embeddings
+    assert embed_shard(store, config, shards[1]).key == wanted[1].key
     assert missing_shards(store, wanted) == [wanted[0], *wanted[2:]]
 
 

@@ -1,0 +1,27 @@
+"""What the methods of a comparison choose from and go by, as keys of artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ChosenFrom:
+    """The keys of a comparison's pool and target, and of what was computed of both for its methods.
+
+    Attributes:
+        corpus: the pool's corpus artifact.
+        embeddings: the pool's, a shard each.
+        target_corpus: the target's corpus artifact; None where there is no target.
+        target: the embeddings of the target's shards; without a target none.
+        asked: of `ask_about_shard`, a shard each, for "ask-llm".
+        gradients, target_gradients: of `sketch_shard`, for "gradient-matching" of all layers.
+    """
+
+    corpus: str
+    embeddings: list[str]
+    target_corpus: str | None = None
+    target: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    gradients: list[str] = field(default_factory=list)
+    target_gradients: list[str] = field(default_factory=list)
