@@ -7,15 +7,16 @@ from itertools import product
 from prefect import State
 from prefect.states import Cancelled
 
-from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import DRAWN, CompareConfig, Method, MethodConfig
 from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, DuelKeys, TrainedKeys
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
+from fishersft.steps.towards_target import Evidence
 from tasks import comparison as tasks
-from tasks import curation, embedding
+from tasks import curation, embedding, towards_target
 from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
@@ -61,6 +62,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     curation.check_rows(config if target is None else config.aiming(), corpus, target)
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
+    evidence, gathered = ({}, []) if target is None else towards_target.gather(config, corpus, target)
     pool = [outcome.key for outcome in embedded]
     trainings = _Trainings(
         config,
@@ -68,6 +70,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         pool,
         target=[outcome.key for outcome in towards[1:]] or pool,
         asked=[outcome.key for outcome in _asked(config, corpus)],
+        evidence=evidence,
     )
     overlap = curation.look_for_overlap(config, corpus.key)
     base = curation.measure_likelihood(config, corpus.key, None, "base model")
@@ -81,7 +84,9 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     duels = trainings.duels(cells) if config.head_to_head else []
     page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
     tasks.publish_comparison(config, page.key)
-    return RunResult(page.key, [corpus, *embedded, *towards, overlap, base, *calibrated, *trainings.steps, page])
+    return RunResult(
+        page.key, [corpus, *embedded, *towards, *gathered, overlap, base, *calibrated, *trainings.steps, page]
+    )
 
 
 def _embed_target(config: CompareConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
@@ -100,9 +105,17 @@ def _asked(config: CompareConfig, corpus: Outcome) -> list[Outcome]:
 class _Trainings:
     """Chooses, trains, measures and judges for every cell; what several cells share is done once."""
 
-    def __init__(self, config: CompareConfig, corpus: str, pool: list[str], target: list[str], asked: list[str]):
+    def __init__(
+        self,
+        config: CompareConfig,
+        corpus: str,
+        pool: list[str],
+        target: list[str],
+        asked: list[str],
+        evidence: dict[Method, Evidence],
+    ):
         self._config, self._corpus = config, corpus
-        self._pool, self._target, self._asked = pool, target, asked
+        self._pool, self._target, self._asked, self._evidence = pool, target, asked, evidence
         self._chosen: dict[tuple[str, int, int], Outcome] = {}
         self._trained: dict[tuple[str, int, int], TrainedKeys] = {}
         self.steps: list[Outcome] = []
@@ -112,7 +125,7 @@ class _Trainings:
         drawn = seed if method.method in DRAWN else self._config.seed
         key = method.name, budget, drawn
         if key not in self._chosen:
-            by = self._corpus, self._pool, self._target, self._asked
+            by = self._corpus, self._pool, self._target, self._asked, self._evidence.get(method.method)
             self._chosen[key] = self._did(tasks.select_by(self._config, method, budget, drawn, *by))
         return self._chosen[key]
 

@@ -7,6 +7,7 @@ from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps import comparing, methods, publishing
 from fishersft.steps.comparison_keys import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
+from fishersft.steps.towards_target import Evidence
 from tasks.curation import logged
 from tasks.devices import on_device
 from tasks.progress import Progress
@@ -32,11 +33,13 @@ def select_by(
     embeddings: list[str],
     target: list[str],
     asked: list[str],
+    evidence: Evidence | None,
 ) -> Outcome:
     """Embeddings of all shards → what a method chooses."""
     progress = Progress(f"selecting by {method.name}", config.selection.budget_unit)
     store = open_store(config.store)
-    return logged(methods.select_by(store, config, method, budget, seed, corpus, embeddings, target, asked, progress))
+    by = corpus, embeddings, target, asked, evidence
+    return logged(methods.select_by(store, config, method, budget, seed, *by, progress))
 
 
 @step("select uniformly, {budget} {unit}, seed {seed}")

@@ -13,22 +13,31 @@ order: `name(..., lengths, budget, *, budget_unit="sentences", seed=0)`. Two rul
 from fishersft.baselines.clusters import clustering
 from fishersft.baselines.coverage import facility_location
 from fishersft.baselines.herding import herding, mismatch
+from fishersft.baselines.influence import influences, less
 from fishersft.baselines.propensity import density, density_scores
 from fishersft.baselines.random_order import uniform
-from fishersft.baselines.ranked import ask_llm, longest, perplexity
+from fishersft.baselines.ranked import ask_llm, cross_entropy_difference, longest, perplexity
+from fishersft.baselines.representations import cosine_similarities, rds_plus
+from fishersft.baselines.round_robin import round_robin
 from fishersft.baselines.sentence_design import mean_embeddings, sentence_d_optimal
 
 __all__ = [
     "ask_llm",
     "clustering",
+    "cosine_similarities",
+    "cross_entropy_difference",
     "density",
     "density_scores",
     "facility_location",
     "herding",
+    "influences",
+    "less",
     "longest",
     "mean_embeddings",
     "mismatch",
     "perplexity",
+    "rds_plus",
+    "round_robin",
     "sentence_d_optimal",
     "uniform",
 ]

@@ -24,16 +24,25 @@ Method = Literal[
     "density",
     "clustering",
     "facility-location",
+    "rds+",
+    "cross-entropy-difference",
+    "less",
+    "less-round-robin",
 ]
 # The methods that are criteria of `selection`.
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
-NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
+NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high", "cross-entropy-difference")
+NEED_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 DRAWN = ("density", "clustering")  # another seed, another choice
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
+    "rds+": "RDS+",
+    "cross-entropy-difference": "cross-entropy difference",
+    "less": "LESS",
+    "less-round-robin": "LESS, round robin",
 }
 
 
@@ -106,8 +115,9 @@ class CompareConfig(CurateConfig):
         None,
         34,
         "Target",
-        "For v-optimal and gradient-matching: a sample of what the model will be used on, with the settings that "
-        "`corpus` has. Empty: the pool itself.",
+        "A sample of what the model will be used on, with the settings that `corpus` has. v-optimal and "
+        "gradient-matching aim at it (empty: at the pool itself); rds+, cross-entropy-difference, less and "
+        "less-round-robin need it.",
     )
     head_to_head: bool = described(
         False,
@@ -170,6 +180,16 @@ class CompareConfig(CurateConfig):
         ):
             if wrong:
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _methods_have_the_target_they_need(self) -> CompareConfig:
+        aimless = [method.method for method in self.methods if method.method in NEED_TARGET and self.target is None]
+        if aimless:
+            raise ValueError(
+                f"{', '.join(aimless)} compares with a target, a sample of what the model will be used on; set "
+                "`target`, or leave it out of methods"
+            )
         return self
 
     @model_validator(mode="after")

@@ -51,9 +51,21 @@ def signs(rows: int, columns: int) -> torch.Tensor:
         True
     """
     assert columns <= 64, "a sign is a bit of 64"
+    bits = random_words(rows)[:, None] >> np.arange(columns, dtype=np.uint64) & np.uint64(1)
+    return torch.from_numpy(2 * bits.astype(np.float32) - 1)
+
+
+def random_words(count: int, first: int = 1) -> np.ndarray:
+    """Pseudo-random numbers of 64 bits: uint64 (count,), those of SplitMix64 from seed 0, the first being number 1.
+
+    Source: Steele, Lea and Flood (2014), "Fast Splittable Pseudorandom Number Generators", OOPSLA.
+
+    Example:
+        >>> hex(random_words(1)[0])
+        '0xe220a8397b1dcdaf'
+    """
     with np.errstate(over="ignore"):
-        state = np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = np.arange(first, first + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    bits = (state ^ (state >> np.uint64(31)))[:, None] >> np.arange(columns, dtype=np.uint64) & np.uint64(1)
-    return torch.from_numpy(2 * bits.astype(np.float32) - 1)
+    return state ^ (state >> np.uint64(31))

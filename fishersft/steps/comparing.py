@@ -24,7 +24,8 @@ from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
 _FEW_SEEDS = 3
-_NEEDS_NO_EMBEDDING = ("uniform", "longest")
+_NEEDS_NO_EMBEDDING = ("uniform", "longest", "rds+", "less", "less-round-robin")
+_COMPUTED = ("scores/", "features/", "warm-up/")
 
 
 def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
@@ -129,17 +130,18 @@ def _lengths(store: Store, selections: Sequence[str]) -> tuple[float, float, flo
 
 
 def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
-    """What selections took, with all that was computed to choose by: embeddings, of a target too, and scores.
+    """What selections took, with all that was computed to choose by: embeddings, scores, features, warm-ups.
 
-    A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own.
+    A uniform choice needs none of that, and the longest sentences neither: what these are charged is their own. RDS+
+    and LESS compute what they go by themselves, and of the embeddings need only the lengths.
     """
     manifests = [store.get("selection", key) for key in dict.fromkeys(selections)]
     needs = {
         source
         for manifest in manifests
-        if manifest.params.get("method") not in _NEEDS_NO_EMBEDDING
         for source in manifest.sources
-        if source.startswith(("embeddings/", "scores/"))
+        if source.startswith(_COMPUTED)
+        or (source.startswith("embeddings/") and manifest.params.get("method") not in _NEEDS_NO_EMBEDDING)
     }
     computed = sum(store.get(*source.split("/")).seconds for source in needs)
     return computed + sum(manifest.seconds for manifest in manifests)

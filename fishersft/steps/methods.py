@@ -14,7 +14,7 @@ import torch
 
 from fishersft import baselines
 from fishersft.config import CurateConfig
-from fishersft.config.compare import CRITERIA, DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import CRITERIA, DRAWN, NEED_TARGET, CompareConfig, MethodConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_nll
 from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
@@ -28,6 +28,7 @@ from fishersft.steps.embedding import examples_digest
 from fishersft.steps.models import device_of, loaded_model, loaded_tokeniser, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.selection import save_selection, select_informative
+from fishersft.steps.towards_target import Evidence, pick_towards_target
 
 BASELINE_VERSION = 1
 ASKING_VERSION = 1
@@ -45,6 +46,7 @@ def select_by(
     embeddings: Sequence[str],
     target: Sequence[str],
     asked: Sequence[str] = (),
+    evidence: Evidence | None = None,
     on_progress: OnProgress | None = None,
 ) -> Outcome:
     """What a method chooses of the pool: an artifact of kind "selection".
@@ -55,6 +57,7 @@ def select_by(
         corpus, embeddings: keys, as of `select_informative`.
         target: the embeddings' keys that "v-optimal" aims at, and "gradient-matching" where the config has a target.
         asked: the keys of `ask_about_shard`, a shard each, for "ask-llm".
+        evidence: what "rds+", "cross-entropy-difference", "less" and "less-round-robin" go by.
     """
     if method.method in CRITERIA:
         settings = config.choosing(method, budget)
@@ -62,15 +65,21 @@ def select_by(
         return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
+    assert (evidence is not None) == (method.method in NEED_TARGET), f"{method.method} and its evidence"
     scores = _scores(store, method, embeddings, asked)
 
     def pick(blocks: Blocks) -> np.ndarray:
+        if evidence is not None:
+            lengths, settings = blocks.lengths.numpy(), {"budget_unit": unit, "seed": seed}
+            return pick_towards_target(store, method.method, evidence, scores, lengths, budget, **settings)
         return _picks(method.method, blocks, scores, budget, unit, seed, lam, config.device)
 
     params: dict[str, Any] = {"method": method.method, "budget": budget, "budget_unit": unit, "seed": seed}
     if method.method == "sentence-design":
         params["sentence_lambda"] = lam
-    return _save(store, config, corpus, embeddings, params, pick, [f"scores/{key}" for key in asked])
+    sources = [f"scores/{key}" for key in asked] if evidence is None else evidence.sources(method.method)
+    inputs = {} if evidence is None else evidence.inputs()
+    return _save(store, config, corpus, embeddings, params, pick, inputs, sources)
 
 
 def draw_uniformly(
@@ -123,6 +132,7 @@ def _save(
     embeddings: Sequence[str],
     params: dict[str, Any],
     pick: _Picker,
+    inputs: dict[str, Any] | None = None,
     sources: Sequence[str] = (),
 ) -> Outcome:
     """Saves the picks with the information gain of each beside those before it."""
@@ -134,7 +144,8 @@ def _save(
         lam = absolute_regularization(blocks, settings.regularization, settings.regularization_unit)
         return {"index": indices, "gain": gains_of(blocks, indices, lam, earlier.blocks)}, {}
 
-    return save_selection(store, config, corpus, embeddings, BASELINE_VERSION, {**params, **lam_is}, {}, write, sources)
+    settled = {**params, **lam_is}
+    return save_selection(store, config, corpus, embeddings, BASELINE_VERSION, settled, inputs or {}, write, sources)
 
 
 def _scores(store: Store, method: MethodConfig, embeddings: Sequence[str], asked: Sequence[str]) -> np.ndarray:
@@ -142,7 +153,7 @@ def _scores(store: Store, method: MethodConfig, embeddings: Sequence[str], asked
     if method.method == "ask-llm":
         tables = [pq.read_table(store.fetch("scores", key) / "scores.parquet") for key in asked]
         return np.concatenate([table["yes"].to_numpy() for table in tables])
-    if method.method.startswith("perplexity"):
+    if method.method.startswith("perplexity") or method.method == "cross-entropy-difference":
         return np.concatenate([_nats_per_token(store, key) for key in embeddings])
     return np.empty(0)
 

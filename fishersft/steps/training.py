@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fishersft.config import CurateConfig
+from fishersft.config import CurateConfig, FinetuneConfig
 from fishersft.data.store import Draft, Store
 from fishersft.steps.held_out import stopping_examples
 from fishersft.steps.models import (
@@ -76,21 +76,26 @@ def finetune_on(
         record = run_on_devices(job, device_of(config), on_progress)
         draft.facts.update(asdict(record), tokens=record.tokens_per_epoch * record.steps // record.steps_per_epoch)
 
-    params: dict[str, Any] = {
-        **settings.model_dump(exclude=_NOT_IN_THE_KEY | {"early_stopping", "lora_rank"}),
-        "steps_per_epoch": steps_per_epoch,
-        "dtype": config.model.dtype,
-        "seed": config.seed,
-    }
+    params = training_params(config, settings, steps_per_epoch)
     inputs = {"model": model.fingerprint, "tokens": tokens_digest(sentences)}
     sources = [f"selection/{selection}", *model.sources]
-    if settings.method == "lora":
-        params["lora_rank"] = settings.lora_rank
     if settings.early_stopping is not None:  # only then, so that trainings without keep their key
         params["early_stopping"] = settings.early_stopping
         inputs["held_out"] = tokens_digest(stopping)
         sources.append(f"corpus/{corpus}")
     return find_or_make(store, "fine-tuned-model", FINETUNING_VERSION, params, inputs, write, sources)
+
+
+def training_params(config: CurateConfig, settings: FinetuneConfig, steps_per_epoch: int | None) -> dict[str, Any]:
+    """What of a training's settings, but for early stopping, changes the weights by more than rounding."""
+    lora = {"lora_rank": settings.lora_rank} if settings.method == "lora" else {}
+    return {
+        **settings.model_dump(exclude=_NOT_IN_THE_KEY | {"early_stopping", "lora_rank"}),
+        "steps_per_epoch": steps_per_epoch,
+        "dtype": config.model.dtype,
+        "seed": config.seed,
+        **lora,
+    }
 
 
 def run_on_devices(job: TrainingJob, wanted: str | None, on_progress: OnProgress | None) -> TrainingRecord:
