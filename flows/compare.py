@@ -16,7 +16,7 @@ from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, DuelKeys, 
 from fishersft.steps.corpus import target_config
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
-from tasks import curation, embedding
+from tasks import curation, embedding, towards_target
 from tasks.checked import flow
 from tasks.guard import guarded_run
 from tasks.logs import shorten_input_errors
@@ -64,6 +64,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
     sketched, target_sketched = _sketched(config, workers, corpus, target)
+    evidence, gathered = ({}, []) if target is None else towards_target.gather(config, corpus, target)
     known = ChosenFrom(
         corpus.key,
         _keys(embedded),
@@ -72,6 +73,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         asked=_keys(_asked(config, corpus)),
         gradients=_keys(sketched),
         target_gradients=_keys(target_sketched),
+        evidence=evidence,
     )
     trainings = _Trainings(config, known)
     overlap = curation.look_for_overlap(config, corpus.key)
@@ -86,7 +88,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     duels = trainings.duels(cells) if config.head_to_head else []
     page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
     tasks.publish_comparison(config, page.key)
-    read = [corpus, *embedded, *towards, *sketched, *target_sketched]
+    read = [corpus, *embedded, *towards, *sketched, *target_sketched, *gathered]
     return RunResult(page.key, [*read, overlap, base, *calibrated, *trainings.steps, page])
 
 

@@ -16,12 +16,14 @@ from fishersft.baselines.clusters import clustering
 from fishersft.baselines.coverage import facility_location
 from fishersft.baselines.dsir import dsir, ngram_log_ratios
 from fishersft.baselines.herding import herding, mismatch
+from fishersft.baselines.influence import influences, less
 from fishersft.baselines.near_copies import deduplicated, near_copies
 from fishersft.baselines.perfect_filter import perfect_filter
 from fishersft.baselines.propensity import density, density_scores
 from fishersft.baselines.random_order import uniform
-from fishersft.baselines.ranked import ask_llm, longest, perplexity
+from fishersft.baselines.ranked import ask_llm, cross_entropy_difference, longest, perplexity
 from fishersft.baselines.repeated import repeated
+from fishersft.baselines.representations import cosine_similarities, rds_plus
 from fishersft.baselines.round_robin import round_robin
 from fishersft.baselines.sentence_design import mean_embeddings, sentence_d_optimal
 from fishersft.baselines.strata import stratified
@@ -29,12 +31,16 @@ from fishersft.baselines.strata import stratified
 __all__ = [
     "ask_llm",
     "clustering",
+    "cosine_similarities",
+    "cross_entropy_difference",
     "deduplicated",
     "density",
     "density_scores",
     "dsir",
     "facility_location",
     "herding",
+    "influences",
+    "less",
     "longest",
     "mean_embeddings",
     "mismatch",
@@ -42,6 +48,7 @@ __all__ = [
     "ngram_log_ratios",
     "perfect_filter",
     "perplexity",
+    "rds_plus",
     "repeated",
     "round_robin",
     "sentence_d_optimal",

@@ -28,21 +28,31 @@ Method = Literal[
     "stratified",
     "dedup",
     "dsir",
+    "rds+",
+    "cross-entropy-difference",
+    "less",
+    "less-round-robin",
     "perfect-filter",
     "target-alone",
 ]
 # The methods that are criteria of `selection`.
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
-NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high")
+NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high", "cross-entropy-difference")
 # Another seed, another choice.
 DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone")
-NEED_TARGET = ("dsir", "target-alone")
+# Methods that compare every example with the target through a model.
+TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
+NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
     "target-alone": "target alone",
+    "rds+": "RDS+",
+    "cross-entropy-difference": "cross-entropy difference",
+    "less": "LESS",
+    "less-round-robin": "LESS, round robin",
 }
 _OF_A_COLUMN = ("stratified", "perfect-filter")
 
@@ -151,8 +161,9 @@ class CompareConfig(CurateConfig):
         None,
         34,
         "Target",
-        "A sample of what the model will be used on, with the settings that `corpus` has. dsir, target-alone and "
-        "with_target need it; v-optimal and gradient-matching aim at it, or at the pool itself where it is empty.",
+        "A sample of what the model will be used on, with the settings that `corpus` has. dsir, rds+, "
+        "cross-entropy-difference, less, target-alone and with_target need it; v-optimal and gradient-matching aim at "
+        "it, or at the pool itself where it is empty.",
     )
     head_to_head: bool = described(
         False,

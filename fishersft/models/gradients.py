@@ -52,10 +52,22 @@ def signs(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
         True
     """
     assert columns <= 64, "a sign is a bit of 64"
-    with np.errstate(over="ignore"):
-        state = np.uint64(seed) + np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    numbers = (state ^ (state >> np.uint64(31))).astype("<u8")
+    numbers = random_words(rows, seed=seed).astype("<u8")
     bits = np.unpackbits(numbers.view(np.uint8).reshape(rows, 8), axis=1, count=columns, bitorder="little")
     return torch.from_numpy(2 * bits.astype(np.float32) - 1)
+
+
+def random_words(count: int, first: int = 1, seed: int = 0) -> np.ndarray:
+    """Pseudo-random numbers of 64 bits: uint64 (count,), those of SplitMix64 from a seed, the first being number 1.
+
+    Source: Steele, Lea and Flood (2014), "Fast Splittable Pseudorandom Number Generators", OOPSLA.
+
+    Example:
+        >>> hex(random_words(1)[0])
+        '0xe220a8397b1dcdaf'
+    """
+    with np.errstate(over="ignore"):
+        state = np.uint64(seed) + np.arange(first, first + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

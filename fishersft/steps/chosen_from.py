@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from fishersft.config.compare import Method
+from fishersft.steps.towards_target import Evidence
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class ChosenFrom:
         target: the embeddings of the target's shards; without a target none.
         asked: of `ask_about_shard`, a shard each, for "ask-llm".
         gradients, target_gradients: of `sketch_shard`, for "gradient-matching" of all layers.
+        evidence: what "rds+", "cross-entropy-difference", "less" and "less-round-robin" go by.
     """
 
     corpus: str
@@ -25,3 +30,4 @@ class ChosenFrom:
     asked: list[str] = field(default_factory=list)
     gradients: list[str] = field(default_factory=list)
     target_gradients: list[str] = field(default_factory=list)
+    evidence: Mapping[Method, Evidence] = field(default_factory=dict)

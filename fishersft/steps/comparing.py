@@ -24,7 +24,10 @@ from fishersft.steps.provenance import library_versions, shown_config
 
 COMPARISON_VERSION = 1
 _FEW_SEEDS = 3
-_NEEDS_NO_EMBEDDING = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
+_BY_ROWS = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
+_BY_OTHER_FEATURES = ("rds+", "less", "less-round-robin")
+_NEED_NO_EMBEDDING = (*_BY_ROWS, *_BY_OTHER_FEATURES)
+_COMPUTED = ("gradients/", "scores/", "features/", "warm-up/")
 
 
 def make_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Outcome:
@@ -134,17 +137,17 @@ def _seconds_choosing(store: Store, selections: Sequence[str]) -> float:
 
 
 def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
-    """Selections and what was computed to choose by, as "kind/key": embeddings, of a target too, and scores.
+    """Selections and what was computed to choose by, as "kind/key": embeddings, gradients, scores, features, warm-ups.
 
-    A uniform choice needs no embeddings, nor does any other that goes by the rows alone: what these are charged is
-    their own. A choice beside the target is charged what it was made from.
+    A uniform choice needs no embeddings, nor does any other that goes by the rows alone or by features of its own: what
+    these are charged is their own. A choice beside the target is charged what it was made from.
     """
     found = {f"selection/{key}" for key in selections}
     for selection in [store.get("selection", key) for key in selections]:
         within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
         found |= artifacts_of_choice(store, within)
-        found |= {source for source in selection.sources if source.startswith(("gradients/", "scores/"))}
-        if selection.params.get("method") not in _NEEDS_NO_EMBEDDING and "column" not in selection.params:
+        found |= {source for source in selection.sources if source.startswith(_COMPUTED)}
+        if selection.params.get("method") not in _NEED_NO_EMBEDDING and "column" not in selection.params:
             found |= {source for source in selection.sources if source.startswith("embeddings/")}
     return found
 

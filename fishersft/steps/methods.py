@@ -28,6 +28,7 @@ from fishersft.steps.row_scores import SCORES_FILE, find_near_copies, log_ratios
 from fishersft.steps.saved_picks import save_picks
 from fishersft.steps.selection import select_informative
 from fishersft.steps.target_training import Target, add_target, repeat_target
+from fishersft.steps.towards_target import pick_towards_target
 
 ASKING_VERSION = 1
 _BY_TEXT = ("dedup", "dsir")
@@ -58,19 +59,25 @@ def select_by(
         return _by_criterion(store, config.choosing(method, budget), known, on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0
-    keys = _score_keys(store, config, method, known)
+    keys, evidence = _score_keys(store, config, method, known), known.evidence.get(method.method)
 
     def pick(blocks: Blocks) -> tuple[np.ndarray, dict[str, Any]]:
         scores = _scores(store, method, known, keys)
-        picks = _picks(method, blocks, scores, budget, unit, seed, lam, config.device)
+        if evidence is not None:
+            lengths, settings = blocks.lengths.numpy(), {"budget_unit": unit, "seed": seed}
+            picks = pick_towards_target(store, method.method, evidence, scores, lengths, budget, **settings)
+        else:
+            picks = _picks(method, blocks, scores, budget, unit, seed, lam, config.device)
         return picks, {"exhausted": len(picks) == _choosable(method, blocks.lengths.numpy(), scores)}
 
     params: dict[str, Any] = {"method": method.method, "budget": budget, "budget_unit": unit, "seed": seed}
     if method.method == "sentence-design":
         params["sentence_lambda"] = lam
     params |= {name: value for name, value in (("column", method.column), ("keep", method.keep)) if value is not None}
-    further = {"scores": keys} if method.method in _BY_TEXT else {}
+    further: dict[str, Any] = {"scores": keys} if method.method in _BY_TEXT else {}
     sources = [f"scores/{key}" for key in keys]
+    if evidence is not None:
+        further, sources = evidence.inputs(), evidence.sources(method.method)
     return save_picks(store, config, known.corpus, known.embeddings, params, pick, further, sources)
 
 
@@ -164,7 +171,7 @@ def _scores(store: Store, method: MethodConfig, known: ChosenFrom, keys: Sequenc
         return np.concatenate([table.column(0).to_numpy() for table in tables])
     if method.column is not None:
         return values_of(store, method, load_index(store, known.corpus))
-    if method.method.startswith("perplexity"):
+    if method.method.startswith("perplexity") or method.method == "cross-entropy-difference":
         return np.concatenate([_nats_per_token(store, key) for key in known.embeddings])
     return np.empty(0)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fishersft.config import CurateConfig
+from fishersft.config import CurateConfig, FinetuneConfig
 from fishersft.data.claims import claimed
 from fishersft.data.keys import artifact_key
 from fishersft.data.manifest import Manifest
@@ -144,16 +144,9 @@ def _training(
     model = prepare_model(store, config.model)
     sentences = tokenised(model, config, picked_examples(store, config.corpus, load_picks(store, selection)))
     stopping = tokenised(model, config, stopping_examples(store, config, corpus))
-    params: dict[str, Any] = {
-        **settings.model_dump(exclude=_NOT_IN_THE_KEY | {"early_stopping", "lora_rank"}),
-        "steps_per_epoch": steps_per_epoch,
-        "dtype": config.model.dtype,
-        "seed": config.seed,
-    }
+    params = training_params(config, settings, steps_per_epoch)
     inputs = {"model": model.fingerprint, "tokens": tokens_digest(sentences)}
     sources = [f"selection/{selection}", *model.sources]
-    if settings.method == "lora":
-        params["lora_rank"] = settings.lora_rank
     if settings.early_stopping is not None:  # only then, so that trainings without keep their key
         params["early_stopping"] = settings.early_stopping
         inputs["held_out"] = tokens_digest(stopping)
@@ -181,6 +174,18 @@ def _training(
         return {**asdict(record), "tokens": record.tokens_per_epoch * record.steps // record.steps_per_epoch}
 
     return _Training(key, params, inputs, sources, train)
+
+
+def training_params(config: CurateConfig, settings: FinetuneConfig, steps_per_epoch: int | None) -> dict[str, Any]:
+    """What of a training's settings, but for early stopping, changes the weights by more than rounding."""
+    lora = {"lora_rank": settings.lora_rank} if settings.method == "lora" else {}
+    return {
+        **settings.model_dump(exclude=_NOT_IN_THE_KEY | {"early_stopping", "lora_rank"}),
+        "steps_per_epoch": steps_per_epoch,
+        "dtype": config.model.dtype,
+        "seed": config.seed,
+        **lora,
+    }
 
 
 def run_on_devices(job: TrainingJob, wanted: str | None, on_progress: OnProgress | None) -> TrainingRecord:

@@ -77,6 +77,8 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ({"methods": [{"method": "longest", "gradients": "all layers"}]}, "all layers has no meaning for longest"),
         ({"selection": {"gradients": "all layers"}}, "is for criterion gradient-matching, not information"),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
+        ({"methods": ["longest", "rds+", "less"]}, r"rds\+, less compares with a target.*set `target`"),
+        ({"methods": ["cross-entropy-difference"]}, "cross-entropy-difference compares with a target"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
 )
@@ -110,6 +112,9 @@ def test_the_run_form_has_what_is_compared_after_the_corpus_and_no_approval() ->
 def test_the_pool_is_embedded_with_scores_only_where_a_method_needs_them() -> None:
     assert comparison(methods=["longest", "v-optimal"]).embedded().selection.criterion == "information"
     assert comparison(methods=["perplexity-low"]).embedded().selection.criterion == "fisher-weighted"
+    aimed = comparison(methods=["cross-entropy-difference", "less", "rds+"], target={"path": "aim.txt"})
+    assert aimed.embedded().selection.criterion == "fisher-weighted"
+    assert [method.name for method in aimed.methods] == ["cross-entropy difference", "LESS", "RDS+"]
     with_gradients = comparison(methods=["perplexity-low", "gradient-matching"], target={"path": "aim.txt"})
     assert with_gradients.embedded().selection.criterion == "gradient-matching"
     assert with_gradients.aiming().selection.criterion == "gradient-matching"

@@ -16,7 +16,7 @@ import torch
 
 from fishersft import baselines
 from fishersft.config import CorpusConfig
-from fishersft.config.compare import NEED_TARGET, CompareConfig, Method
+from fishersft.config.compare import NEED_TARGET, TOWARDS_TARGET, CompareConfig, Method
 from fishersft.data.block_files import GRADIENTS_FILE, read_gradients, read_nll, read_spectrum, read_weights
 from fishersft.data.store import Store
 from fishersft.errors import InputError
@@ -32,6 +32,7 @@ from fishersft.steps.row_scores import check_columns
 from fishersft.steps.target_training import check_target_fits
 
 BUDGET = 150  # tokens
+ELSEWHERE = ("target-alone", *TOWARDS_TARGET)  # the former is tested below, the others in test_towards_target.py
 SETTINGS: dict[str, dict[str, Any]] = {
     "stratified": {"column": "sevenths"},
     "perfect-filter": {"column": "sevenths", "keep": "3"},
@@ -134,11 +135,13 @@ def expected(pool: Pool, method: str) -> list[int]:
         "dsir": lambda: baselines.dsir(baselines.ngram_log_ratios(texts, TARGET), lengths, BUDGET, **settings),
         "perfect-filter": lambda: baselines.perfect_filter(sevenths == 3, lengths, BUDGET, **settings),
     }
-    assert {*ways, "target-alone"} == set(get_args(Method))
+    assert {*ways, *ELSEWHERE} == set(get_args(Method))
     return [int(place) for place in ways[method]()]
 
 
-@pytest.mark.parametrize("method", [method for method in get_args(Method) if method != "target-alone"])
+@pytest.mark.parametrize(
+    "method", [method for method in get_args(Method) if method not in ("target-alone", *TOWARDS_TARGET)]
+)
 def test_a_method_chooses_what_the_librarys_function_chooses(pool: Pool, method: str) -> None:
     if method == "facility-location" and importlib.util.find_spec("submodlib") is None:
         pytest.skip("needs submodlib (pip install 'fishersft[baselines]')")
