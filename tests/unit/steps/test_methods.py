@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from fishersft import baselines
 from fishersft.config import CorpusConfig
@@ -30,6 +31,7 @@ from fishersft.steps.methods import ask_about_shard, draw_uniformly, select_by
 from fishersft.steps.picks import load_picks, picked_blocks, picked_examples, shard_blocks
 from fishersft.steps.row_scores import check_columns
 from fishersft.steps.target_training import check_target_fits
+from tests.conftest import random_llama
 
 BUDGET = 150  # tokens
 ELSEWHERE = ("target-alone", *TOWARDS_TARGET)  # the former is tested below, the others in test_towards_target.py
@@ -88,8 +90,11 @@ class Pool:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, tiny_judge_folder: Path) -> Pool:
+def pool(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Pool:
+    """Embedded once for all tests, none of which changes it."""
     folder = tmp_path_factory.mktemp("methods")
+    for part in (random_llama(tokenizer, context=512), tokenizer):
+        part.save_pretrained(folder / "model")
     corpus = folder / "verses.jsonl"
     corpus.write_text("".join(json.dumps(row(number)) + "\n" for number in range(50)))
     (folder / "aim.txt").write_text("\n".join(TARGET))
@@ -97,7 +102,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, tiny_judge_folder: Path) -> P
         CompareConfig.model_validate(
             {
                 "corpus": {"path": str(corpus)},
-                "model": {"path": str(tiny_judge_folder), "max_tokens": 64},
+                "model": {"path": str(folder / "model"), "max_tokens": 64},
                 "embedding": {"shard_rows": 12},
                 "selection": {"budget_unit": "tokens"},
                 "methods": ["gradient-matching"],
