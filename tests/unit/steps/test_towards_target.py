@@ -17,6 +17,7 @@ from fishersft.data.store import Store
 from fishersft.models.adapters import checkpoint_file, load_checkpoint, with_adapters
 from fishersft.models.example_gradients import gradient_features
 from fishersft.models.tokenising import Tokenised
+from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.comparing import _seconds_choosing
 from fishersft.steps.corpus import load_index, read_corpus, read_target, target_config
 from fishersft.steps.embedding import embed_shard
@@ -63,10 +64,9 @@ class Aimed:
 
     def choose(self, method: str, evidence: Evidence) -> Outcome:
         config = CompareConfig.model_validate({**self.config.model_dump(), "methods": [method]})
-        embeddings = keys(self.embeddings)
-        return select_by(
-            self.store, config, config.methods[0], BUDGET, 0, self.corpus.key, embeddings, [], (), evidence
-        )
+        (chosen_by,) = config.methods
+        known = ChosenFrom(self.corpus.key, keys(self.embeddings), evidence={chosen_by.method: evidence})
+        return select_by(self.store, config, chosen_by, BUDGET, 0, known)
 
     def places(self, selection: Outcome) -> list[int]:
         """Where in the pool the picks are, in their order."""
