@@ -24,8 +24,9 @@ $(STAMP): pyproject.toml constraints.txt requirements-demo.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.txt
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## curate Shakespeare for SmolLM2, fine-tune, judge, report
-	HF_HUB_OFFLINE=1 $(BIN)/fishersft curate examples/shakespeare.yaml
+demo: $(STAMP)  ## select Shakespeare's speeches from a mixed pool, fine-tune, compare with random selection
+	$(BIN)/python examples/mixed_pool.py
+	HF_HUB_OFFLINE=1 $(BIN)/fishersft compare examples/mixed-pool.yaml
 
 test: $(STAMP)  ## all tests
 	@# two at a time; those that start servers and browsers one by one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 from rich.console import Console
@@ -123,14 +123,16 @@ def print_made(result: RunResult) -> None:
 
 def print_comparison(settings: CompareConfig, result: RunResult) -> None:
     """A comparison's tables, its verdict and warnings, and where it is."""
-    from fishersft.reporting.comparison_sheets import duels, verdicts
+    from fishersft.reporting.comparison import Basis
+    from fishersft.reporting.comparison_sheets import duels, summary, verdicts
     from fishersft.reporting.tables import sheet_table
     from fishersft.steps.comparing import load_comparison
     from fishersft.steps.outcome import open_store
     from fishersft.steps.publishing import output_folder
 
     comparison = load_comparison(open_store(settings.store), result.report)
-    for sheet in (verdicts(comparison, "tokens and steps"), verdicts(comparison, "sentences"), *duels(comparison)):
+    verdict_sheets = [verdicts(comparison, basis) for basis in get_args(Basis)]
+    for sheet in (summary(comparison), *verdict_sheets, *duels(comparison)):
         if sheet.rows:
             console.print(sheet_table(sheet))
     console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)

@@ -12,8 +12,9 @@ from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.steps.chosen_from import ChosenFrom
-from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, DuelKeys, TrainedKeys
+from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, CurveKeys, DuelKeys, TrainedKeys
 from fishersft.steps.corpus import target_config
+from fishersft.steps.held_out import check_measurable
 from fishersft.steps.outcome import Outcome, RunResult, open_store
 from tasks import comparison as tasks
 from tasks import curation, embedding, towards_target
@@ -42,6 +43,7 @@ def compare(config: CompareConfig) -> RunResult | State[AtWork]:
     """
     with guarded_run():
         tag_run(config.name, *(method.name for method in config.methods))
+        check_measurable(config)
         curation.check_models(config, config.judged)
         workers = embedding.find_workers(config)
         store, name = open_store(config.store), f"compare-{config.name}"
@@ -86,7 +88,9 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     cells = [trainings.cell(method, budget, seed) for budget, method, seed in grid]
     calibrations = [outcome.key for outcome in calibrated]
     duels = trainings.duels(cells) if config.head_to_head else []
-    page = tasks.make_comparison(config, ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels))
+    curve = [trainings.point(*of) for of in product(config.budgets, config.uniform_at, config.seeds)]
+    keys = ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels, curve)
+    page = tasks.make_comparison(config, keys)
     tasks.publish_comparison(config, page.key)
     read = [corpus, *embedded, *towards, *sketched, *target_sketched, *gathered]
     return RunResult(page.key, [*read, overlap, base, *calibrated, *trainings.steps, page])
@@ -168,6 +172,14 @@ class _Trainings:
         drawn = self._draw(sentences, "sentences", seed)
         steps = self._config.steps_an_epoch(drawn.facts["tokens"])
         return self._train(drawn, steps, seed, f"uniform, {sentences:,} sentences, seed {seed}")
+
+    def point(self, budget: int, multiple: int, seed: int) -> CurveKeys:
+        """A uniform choice of a multiple of a budget, trained for as many steps as its tokens fill."""
+        unit = self._config.selection.budget_unit
+        drawn = self._draw(multiple * budget, unit, seed)
+        steps = min(self._config.steps_an_epoch(drawn.facts["tokens"]), drawn.facts["sentences"])
+        trained = self._train(drawn, steps, seed, f"uniform, {multiple * budget:,} {unit}, seed {seed}")
+        return CurveKeys(budget, multiple, seed, trained)
 
     def duels(self, cells: list[CellKeys]) -> list[DuelKeys]:
         """The first method against the uniform choice and each other method, of the same budget and seed."""

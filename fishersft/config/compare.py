@@ -43,12 +43,13 @@ DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter
 # Methods that compare every example with the target through a model.
 TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
+TARGET_ALONE = "target alone"
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
-    "target-alone": "target alone",
+    "target-alone": TARGET_ALONE,
     "rds+": "RDS+",
     "cross-entropy-difference": "cross-entropy difference",
     "less": "LESS",
@@ -181,8 +182,15 @@ class CompareConfig(CurateConfig):
         "At equal sentences too",
         "Off: at equal tokens and steps only, which takes half as many trainings.",
     )
+    uniform_at: list[Annotated[int, Field(ge=2)]] = described(
+        [],
+        38,
+        "Uniform at multiples",
+        "Train the uniform choice at these multiples of each budget too, such as [2, 4, 8]: the page then says how "
+        "many uniform tokens each method is worth.",
+    )
     price_per_hour: float | None = described(
-        None, 38, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
+        None, 39, "Price an hour", "Of the machine, in your currency; empty: no money is told.", ge=0
     )
 
     @model_validator(mode="after")
@@ -279,6 +287,11 @@ class CompareConfig(CurateConfig):
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
             gradients=method.gradients,
         )
+
+    @property
+    def perfect_filter(self) -> MethodConfig | None:
+        """The first method that is a perfect filter."""
+        return next((method for method in self.methods if method.method == "perfect-filter"), None)
 
     @property
     def matches_all_layers(self) -> bool:

@@ -93,7 +93,7 @@ class CorpusConfig(Section):
         14,
         "Held-out share",
         "The share of distinct examples set aside for evaluation, chosen by content: an example and its "
-        "exact duplicates are never on both sides.",
-        gt=0,
+        "exact duplicates are never on both sides. 0 where nothing is measured, or on evaluation.corpus.",
+        ge=0,
         lt=1,
     )

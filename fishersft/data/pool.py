@@ -77,8 +77,8 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         spool: takes up the rows.
 
     Raises:
-        InputError: a row is no example, too few are usable, the pool would be empty, or the held-out part would
-            have fewer than 2 (an interval needs as many); or the disk is full.
+        InputError: a row is no example, too few are usable, the pool would be empty, or the held-out part, where one
+            is wanted, would have fewer than 2 (an interval needs as many); or the disk is full.
     """
     read = _spooled(rows, config, seed, counts, spool)
     kept = _kept(read, config, seed, counts)
@@ -86,7 +86,7 @@ def split_pool(rows: Iterable[Row], config: CorpusConfig, seed: int, counts: Rea
         raise InputError(_too_few(len(kept), counts))
     shares = _fractions(seed, "held-out", read.digests[kept])
     held_out, pool = kept[shares < config.held_out_fraction], kept[shares >= config.held_out_fraction]
-    if len(held_out) < _LEAST_HELD_OUT:
+    if config.held_out_fraction and len(held_out) < _LEAST_HELD_OUT:
         least = math.floor(np.sort(shares)[_LEAST_HELD_OUT - 1] * 1000 + 1) / 1000
         raise InputError(
             f"corpus.held_out_fraction {config.held_out_fraction} holds out {len(held_out) or 'none'} of the "

@@ -11,6 +11,13 @@ SURE = 0.05  # a corrected p-value below this counts as shown
 Basis = Literal["tokens and steps", "sentences"]
 
 
+class Worth(Facts):
+    """How many tokens of a uniform choice do as well; beyond what was measured only on which side of it they lie."""
+
+    side: Literal["about", "less than", "more than"]
+    tokens: float
+
+
 class Arm(Facts):
     """A way to choose at one budget: what was chosen, and how its models did, the mean over seeds.
 
@@ -20,6 +27,8 @@ class Arm(Facts):
     tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
     choosing with the embeddings and scores that it needs;
     `money` is what they cost, judging included, None where no price is known.
+    `on_target` is the share of the chosen tokens that a perfect filter keeps, None where the comparison has none;
+    `worth` is None where the uniform choice was not trained at larger budgets.
     """
 
     method: str
@@ -30,8 +39,11 @@ class Arm(Facts):
     tokens: float
     steps: float
     mean: float
+    perplexity: Interval
     worst_tenth: float
     worst: float
+    on_target: float | None = None
+    worth: Worth | None = None
     seconds_choosing: float
     seconds_training: float
     seconds_judging: float
@@ -65,7 +77,9 @@ class Versus(Facts):
 
     `other` is the uniform choice, but in a head-to-head.
     `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
-    likewise for the worst tenth and the win rate. `win_rate` is the judge's; None where the texts were all the same.
+    likewise for the worst tenth and the win rate. `excluded_gain` is the gain in the mean that a one-sided test at 5%
+    excludes. `filter_share` is the mean's share of what the perfect filter of the same budget gains, None where there
+    is none that gains. `win_rate` is the judge's; None where the texts were all the same.
     """
 
     method: str
@@ -79,6 +93,8 @@ class Versus(Facts):
     steps: float
     other_steps: float
     mean: Interval
+    excluded_gain: float
+    filter_share: float | None = None
     p: float
     p_corrected: float
     worst_tenth: Interval
@@ -162,9 +178,10 @@ class Comparison(Facts):
         told = [self._told(item) for item in fair if item.p_corrected < SURE]
         once = "" if self.seeds > 1 else " in a single training of each, which says nothing of its luck"
         if not told:
+            excluded = max(item.excluded_gain for item in fair)
             return (
                 f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at "
-                f"{self.equal}{once}."
+                f"{self.equal}{once}; gains above {excluded:.3f} nats a token are excluded."
             )
         left = len(fair) - len(told)
         rest = (

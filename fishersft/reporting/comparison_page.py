@@ -83,11 +83,12 @@ def _row_label(item: Versus, comparison: Comparison) -> str:
 
 
 def _html(comparison: Comparison, drawing: bytes) -> str:
-    fair, by_sentences, *duels, arms, trainings, judges = _sheets(comparison)
+    summary, fair, by_sentences, *duels, arms, trainings, judges = _sheets(comparison)
     told = "; ".join(f"{_row_label(item, comparison)}: {interval(item.mean, 3)}" for item in comparison.versus)
     config = comparison.model_dump(mode="json")["config"]
     return page_environment().get_template("comparison.html.j2").render(
         comparison=comparison,
+        summary=summary,
         fair=fair,
         by_sentences=by_sentences,
         duels=duels,
@@ -103,6 +104,7 @@ def _html(comparison: Comparison, drawing: bytes) -> str:
 
 def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
     return [
+        sheets.summary(comparison),
         sheets.versus(comparison, "tokens and steps"),
         sheets.versus(comparison, "sentences"),
         *sheets.duels(comparison),

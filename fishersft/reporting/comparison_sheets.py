@@ -6,9 +6,35 @@ from collections.abc import Callable
 
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
 from fishersft.reporting.sheets import Row, Sheet
-from fishersft.reporting.text import count, interval, number, p_value
+from fishersft.reporting.text import count, interval, number, p_value, percent
 
 _LABELS: dict[Basis, str] = {"tokens and steps": "At equal tokens and steps", "sentences": "At equal sentences"}
+
+
+def summary(comparison: Comparison) -> Sheet:
+    """The outcome of every choice at equal tokens and steps, in one table."""
+    differences = {(item.method, item.budget): item for item in comparison.versus if item.basis == "tokens and steps"}
+    on_target = any(arm.on_target is not None for arm in comparison.arms)
+    filtered = any(item.filter_share is not None for item in differences.values())
+    worth = any(arm.worth is not None for arm in comparison.arms)
+    several = len({arm.budget for arm in comparison.arms}) > 1
+    shown = (several, True, on_target, True, True, True, True, filtered, worth)
+    columns = (
+        f"Budget, {comparison.unit}",
+        "Examples",
+        "On target",
+        "Tokens",
+        "Steps",
+        "Perplexity [95%]",
+        "Difference from uniform, nats/token [95%]",
+        "Share of the perfect filter's gain",
+        "Worth in uniform tokens",
+    )
+    rows = [
+        Row((arm.method,), _where(shown, _summary_cells(arm, differences.get((arm.method, arm.budget)))))
+        for arm in (comparison.base, *comparison.arms)
+    ]
+    return Sheet("Outcome at equal tokens and steps", ("Choice", *_where(shown, columns)), rows)
 
 
 def versus(comparison: Comparison, basis: Basis) -> Sheet:
@@ -210,6 +236,26 @@ def _arm_cells(arm: Arm, money: bool) -> tuple[str, ...]:
         number(arm.seconds_judging, 1),
         *([number(arm.money, 2)] if money else []),
     )
+
+
+def _summary_cells(arm: Arm, difference: Versus | None) -> tuple[str, ...]:
+    trained = arm.steps > 0
+    share = None if difference is None else difference.filter_share
+    return (
+        count(arm.budget if trained else None),
+        number(arm.sentences if trained else None, 0),
+        percent(arm.on_target),
+        number(arm.tokens if trained else None, 0),
+        number(arm.steps if trained else None, 0),
+        interval(arm.perplexity, 1),
+        interval(None if difference is None else difference.mean, 3),
+        percent(share),
+        number(None) if arm.worth is None else f"{arm.worth.side} {number(arm.worth.tokens, 0)}",
+    )
+
+
+def _where(shown: tuple[bool, ...], cells: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(cell for wanted, cell in zip(shown, cells, strict=True) if wanted)
 
 
 def _both(mine: float, other: float) -> str:

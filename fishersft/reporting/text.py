@@ -58,6 +58,11 @@ def interval(estimate: Interval | None, digits: int = 2) -> str:
     return f"{number(estimate.value, digits)} [{low}, {high}]"
 
 
+def percent(share: float | None) -> str:
+    """A share as a whole percentage; an en dash where there is none."""
+    return "\u2013" if share is None else f"{share:.0%}"
+
+
 def p_value(value: float | None) -> str:
     """A p-value with three decimals, "< 0.001" under that; an en dash where there is none."""
     return "< 0.001" if value is not None and value < 0.001 else number(value, 3)

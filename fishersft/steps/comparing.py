@@ -8,10 +8,11 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow.parquet as pq
 
-from fishersft.config.compare import CompareConfig
+from fishersft.config.compare import TARGET_ALONE, CompareConfig
 from fishersft.data.store import Draft, Store
+from fishersft.numerics.intervals import perplexity_interval
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
-from fishersft.reporting.summary import JudgeFacts
+from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
 from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, held_out_nll, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
@@ -19,8 +20,10 @@ from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
 from fishersft.steps.models import trained_config
+from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
+from fishersft.steps.worth import with_filter_shares, with_worth
 
 COMPARISON_VERSION = 1
 _FEW_SEEDS = 3
@@ -56,6 +59,12 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         groups.setdefault((cell.method, cell.budget), []).append(cell)
     base_nll, tokens = held_out_nll(store, [keys.base])
     judges = _judges(store, config, keys)
+    arms = with_worth(store, _arms(store, config, groups), keys.curve)
+    versus = [
+        *against_uniform(store, groups.values(), "tokens and steps"),
+        *(against_uniform(store, groups.values(), "sentences") if config.at_equal_sentences else ()),
+    ]
+    perfect = config.perfect_filter
     return Comparison(
         name=config.name,
         unit=config.selection.budget_unit,
@@ -63,11 +72,8 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         held_out=len(tokens),
         counted_by_choosing_model=config.finetune.model is not None,
         base=_arm("base model", 0, base_nll, tokens, seeds=1),
-        arms=_arms(store, config, groups),
-        versus=[
-            *against_uniform(store, groups.values(), "tokens and steps"),
-            *(against_uniform(store, groups.values(), "sentences") if config.at_equal_sentences else ()),
-        ],
+        arms=arms,
+        versus=versus if perfect is None else with_filter_shares(versus, perfect.name),
         duels=head_to_head(
             store,
             config.methods[0].name,
@@ -76,7 +82,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         ),
         trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
         judges=[Judge.of(judge) for judge in judges],
-        warnings=_warnings(store, config, keys, judges),
+        warnings=[*_target_alone_warning(arms), *_warnings(store, config, keys, judges)],
         config=shown_config(config),
         versions=library_versions(),
     )
@@ -107,6 +113,7 @@ def _measured(
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
     nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
     arm = _arm(method, budget, nll, tokens, seeds=len(trained))
+    perfect = config.perfect_filter
     choosing = _seconds_choosing(store, [of.selection for of in trained])
     training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
@@ -114,6 +121,7 @@ def _measured(
         update={
             "sentences": mean_fact(store, trained, "sentences"),
             "lengths": _lengths(store, [of.selection for of in trained]),
+            "on_target": None if perfect is None else share_on_target(store, [of.selection for of in trained], perfect),
             "tokens": mean_fact(store, trained, "tokens_per_epoch"),
             "steps": mean_fact(store, trained, "steps"),
             "seconds_choosing": choosing,
@@ -174,6 +182,7 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         tokens=0,
         steps=0,
         mean=float(nll.sum(axis=1).mean() / tokens.sum()),
+        perplexity=Interval.of(perplexity_interval(nll.mean(axis=0), tokens)),
         worst_tenth=float(per_token[:, -worst:].mean()),
         worst=float(per_token[:, -1].mean()),
         seconds_choosing=0,
@@ -247,6 +256,18 @@ def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[J
             first if number else None,
         )
         for number, compared in enumerate(by_judge)
+    ]
+
+
+def _target_alone_warning(arms: Sequence[Arm]) -> list[str]:
+    """A warning where training on the target alone does at least as well as every selection from the pool."""
+    alone = {arm.budget: arm.mean for arm in arms if arm.method == TARGET_ALONE}
+    chosen = [arm for arm in arms if arm.budget in alone and arm.method not in ("uniform", TARGET_ALONE)]
+    if not chosen or any(arm.mean < alone[arm.budget] for arm in chosen):
+        return []
+    return [
+        "Training on the target alone did at least as well as every selection from the pool: train on it, or on it and "
+        "a selection (`with_target: true`)."
     ]
 
 

@@ -58,11 +58,21 @@ class DuelKeys:
 
 
 @dataclass(frozen=True)
+class CurveKeys:
+    """A uniform choice of a multiple of a budget, with one seed."""
+
+    budget: int
+    multiple: int
+    seed: int
+    trained: TrainedKeys
+
+
+@dataclass(frozen=True)
 class ComparisonKeys:
     """The keys of all artifacts of a comparison.
 
     `base` is the evaluation of the model before training; `calibrations` has a key a judge; `duels` is empty where no
-    head-to-head was asked for.
+    head-to-head was asked for, `curve` where the uniform choice was not asked for at larger budgets.
     """
 
     corpus: str
@@ -71,15 +81,17 @@ class ComparisonKeys:
     calibrations: list[str]
     cells: list[CellKeys]
     duels: list[DuelKeys]
+    curve: list[CurveKeys]
 
     def artifacts(self) -> list[str]:
         """All of them as "kind/key", each once."""
         names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
+        of_cells = [trained for cell in self.cells for trained in (cell.chosen, cell.by_tokens, cell.by_sentences)]
+        for trained in filter(None, (*of_cells, *(point.trained for point in self.curve))):
+            names += [f"selection/{trained.selection}", f"training/{trained.trained}"]
+            names += [f"evaluation/{trained.evaluation}"]
+            names += [f"generations/{trained.generations}"] if trained.generations else []
         for cell in self.cells:
-            for trained in filter(None, (cell.chosen, cell.by_tokens, cell.by_sentences)):
-                names += [f"selection/{trained.selection}", f"training/{trained.trained}"]
-                names += [f"evaluation/{trained.evaluation}"]
-                names += [f"generations/{trained.generations}"] if trained.generations else []
             names += [f"judgements/{key}" for key in (*cell.judged_by_tokens, *cell.judged_by_sentences)]
         names += [
             f"judgements/{key}" for key in (*self.calibrations, *(key for duel in self.duels for key in duel.judged))

@@ -71,6 +71,7 @@ def _difference(
         steps=mean_fact(store, mine, "steps"),
         other_steps=mean_fact(store, others, "steps"),
         mean=Interval.of(difference),
+        excluded_gain=max(0.0, -difference.bound),
         p=difference.p,
         p_corrected=difference.p,
         worst_tenth=Interval.of(tail),

@@ -46,6 +46,22 @@ class _MeasuredOn:
     source: str
 
 
+def check_measurable(config: CurateConfig) -> None:
+    """Raises InputError where no example would be left to measure a model on, or to stop early by."""
+    if config.corpus.held_out_fraction:
+        return
+    if config.evaluation.corpus is None:
+        raise InputError(
+            "corpus.held_out_fraction 0 leaves nothing to measure the models on; raise it, or name other examples in "
+            "evaluation.corpus"
+        )
+    if config.finetune.early_stopping is not None:
+        raise InputError(
+            "finetune.early_stopping looks at the corpus's held-out examples, and corpus.held_out_fraction is 0; raise "
+            "it, or leave early_stopping out"
+        )
+
+
 def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome:
     """Which held-out examples share words with the pool, see `find_overlap`: an artifact of kind "overlap".
 

@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, duels, judges, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, duels, judges, summary, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -25,6 +25,7 @@ def arm(method: str, **changes: Any) -> Arm:
         "tokens": 2001.0,
         "steps": 16.0,
         "mean": 4.8,
+        "perplexity": Interval(value=121.5, low=110.2, high=133.9),
         "worst_tenth": 6.4,
         "worst": 7.9,
         "seconds_choosing": 1.5,
@@ -48,6 +49,7 @@ def against(method: str, value: float, p: float, **changes: Any) -> Versus:
         "steps": 16.0,
         "other_steps": 16.0,
         "mean": Interval(value=value, low=value - 0.01, high=value + 0.01),
+        "excluded_gain": max(0.0, 0.008 - value),
         "p": p,
         "p_corrected": p,
         "worst_tenth": Interval(value=-0.05, low=-0.09, high=-0.01),
