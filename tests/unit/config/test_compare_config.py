@@ -77,8 +77,8 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ({"methods": [{"method": "longest", "gradients": "all layers"}]}, "all layers has no meaning for longest"),
         ({"selection": {"gradients": "all layers"}}, "is for criterion gradient-matching, not information"),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
-        ({"methods": ["longest", "rds+", "less"]}, r"rds\+, less compares with a target.*set `target`"),
-        ({"methods": ["cross-entropy-difference"]}, "cross-entropy-difference compares with a target"),
+        ({"methods": ["longest", "rds+", "less"]}, r"RDS\+, LESS need a target.*name it in `target`"),
+        ({"methods": ["cross-entropy-difference"]}, "cross-entropy difference needs a target"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
 )

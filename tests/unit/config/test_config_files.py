@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from fishersft.config import CurateConfig, JudgeConfig
-from fishersft.config.files import commented_defaults, load_config
+from fishersft.config.compare import CompareConfig
+from fishersft.config.files import commented_defaults, load_config, load_settings
 from fishersft.errors import InputError
 
 
@@ -192,7 +193,8 @@ def test_the_example_configs_are_valid() -> None:
     examples = list((Path(__file__).parents[3] / "examples").glob("*.yaml"))
     assert examples
     for example in examples:
-        load_config(example)
+        compares = "methods:" in example.read_text()
+        load_settings(example, (), CompareConfig if compares else CurateConfig)
 
 
 @pytest.mark.parametrize("store", ["store", "./store", "~/store"])

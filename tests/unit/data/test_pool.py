@@ -171,6 +171,11 @@ def test_where_nothing_is_held_out_the_advice_works(seed: int) -> None:
     assert len(split(numbered(5), seed, held_out_fraction=advice(caught.value)).held_out) == 2
 
 
+def test_a_share_of_0_leaves_everything_in_the_pool() -> None:
+    pool = split(numbered(40), held_out_fraction=0)
+    assert (len(pool.pool), len(pool.held_out)) == (40, 0)
+
+
 def test_a_single_held_out_example_is_too_few() -> None:
     with pytest.raises(InputError, match="holds out 1 of the 40 distinct examples, and intervals need 2") as caught:
         split(numbered(40), held_out_fraction=0.06)

@@ -128,7 +128,7 @@ def test_the_headline_says_plainly_that_nothing_was_shown() -> None:
     found = comparison(against("D-optimal", -0.02, 0.06), against("longest", 0.01, 1.0))
     assert found.headline == (
         "No difference in held-out likelihood was shown between a uniform choice and D-optimal or longest at equal "
-        "tokens and steps."
+        "tokens and steps; gains above 0.028 nats a token are excluded."
     )
 
 
@@ -144,6 +144,44 @@ def test_what_is_equal_in_sentences_alone_is_not_in_the_headline() -> None:
     found = comparison(against("longest", 0.0, 1.0), against("longest", -0.2, 0.0001, basis="sentences"))
     assert found.headline.startswith("No difference")
     assert [row.cells[-1] for row in verdicts(found, "sentences").rows] == ["better"]
+
+
+def test_one_table_shows_the_outcome_with_only_the_columns_that_say_something() -> None:
+    plain = summary(comparison(against("longest", 0.08, 0.001)))
+    assert plain.columns == (
+        "Choice",
+        "Examples",
+        "Tokens",
+        "Steps",
+        "Perplexity [95%]",
+        "Difference from uniform, nats/token [95%]",
+    )
+    assert [row.heading for row in plain.rows] == ["base model", "uniform", "longest"]
+    assert plain.rows[0].cells == ("–", "–", "–", "121.5 [110.2, 133.9]", "–")
+    assert plain.rows[2].cells[-1] == "0.080 [0.070, 0.090]"
+    about = {"side": "about", "tokens": 4000.4}
+    more = {"side": "more than", "tokens": 16000.0}
+    filtered = against("filter", -0.2, 0.001, filter_share=1.0)
+    full = comparison(filtered, against("mine", -0.15, 0.001, filter_share=0.75)).model_copy(
+        update={
+            "arms": [
+                arm("uniform", on_target=0.2, worth={"side": "about", "tokens": 2001.0}),
+                arm("filter", on_target=1.0, worth=more),
+                arm("mine", on_target=0.874, worth=about, budget=2000),
+                arm("mine", budget=4000),
+            ]
+        }
+    )
+    found = summary(full)
+    assert found.columns[1:4] == ("Budget, tokens", "Examples", "On target")
+    assert found.columns[-2:] == ("Share of the perfect filter's gain", "Worth in uniform tokens")
+    assert [row.cells[2] for row in found.rows] == ["–", "20%", "100%", "87%", "–"]
+    assert [row.cells[-2:] for row in found.rows[1:]] == [
+        ("–", "about 2,001"),
+        ("100%", "more than 16,000"),
+        ("75%", "about 4,000"),
+        ("–", "–"),
+    ]
 
 
 def test_tables_show_both_sizes_and_corrected_p_values() -> None:

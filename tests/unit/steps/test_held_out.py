@@ -176,3 +176,15 @@ def test_other_examples_that_are_not_there_are_named_by_their_setting(
     missing = asked_for(config, corpus=config.corpus.model_copy(update={"path": str(tmp_path / "nowhere.txt")}))
     with pytest.raises(InputError, match=r"evaluation\.corpus, read as a corpus: .*nowhere"):
         evaluated_examples(store, missing, corpus)
+
+
+def test_with_nothing_held_out_a_run_says_so_before_it_begins(config: CurateConfig) -> None:
+    step.check_measurable(config)
+    bare = config.model_copy(update={"corpus": config.corpus.model_copy(update={"held_out_fraction": 0.0})})
+    with pytest.raises(InputError, match="held_out_fraction 0 leaves nothing to measure"):
+        step.check_measurable(bare)
+    elsewhere = asked_for(bare, corpus=config.corpus)
+    step.check_measurable(elsewhere)
+    early = elsewhere.model_copy(update={"finetune": config.finetune.model_copy(update={"early_stopping": 1})})
+    with pytest.raises(InputError, match="early_stopping looks at the corpus's held-out examples"):
+        step.check_measurable(early)

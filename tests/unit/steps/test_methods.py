@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from fishersft import baselines
 from fishersft.config import CorpusConfig
-from fishersft.config.compare import NEED_TARGET, TOWARDS_TARGET, CompareConfig, Method
+from fishersft.config.compare import NEED_TARGET, TOWARDS_TARGET, CompareConfig, Method, MethodConfig
 from fishersft.data.block_files import GRADIENTS_FILE, read_gradients, read_nll, read_spectrum, read_weights
 from fishersft.data.store import Store
 from fishersft.errors import InputError
@@ -28,6 +28,7 @@ from fishersft.steps.comparing import artifacts_of_choice
 from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_rows, target_config
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.methods import ask_about_shard, draw_uniformly, select_by
+from fishersft.steps.on_target import share_on_target
 from fishersft.steps.picks import load_picks, picked_blocks, picked_examples, shard_blocks
 from fishersft.steps.row_scores import check_columns
 from fishersft.steps.target_training import check_target_fits
@@ -290,3 +291,18 @@ def test_spectra_beside_the_blocks_bound_the_gains_of_weighted_blocks_too(pool: 
             for x in blocks
         ]
         assert (bounds >= np.array(exact) - 1e-9).all()
+
+
+def test_the_share_on_target_is_of_tokens_and_the_targets_own_rows_are_on_it(pool: Pool) -> None:
+    keep = MethodConfig(method="perfect-filter", column="sevenths", keep="3")
+    chosen = pool.choose("stratified")
+    rows, places = pool.rows(), pool.places(chosen.key)
+    tokens = pool.blocks.lengths.numpy()[places]
+    good = [rows[place]["sevenths"] == 3 for place in places]
+    share = tokens[good].sum() / tokens.sum()
+    assert 0 < share < 1
+    assert share_on_target(pool.store, [chosen.key], keep) == pytest.approx(share)
+    filtered = pool.choose("perfect-filter")
+    assert share_on_target(pool.store, [filtered.key], keep) == 1.0
+    assert share_on_target(pool.store, [chosen.key, filtered.key], keep) == pytest.approx((share + 1) / 2)
+    assert share_on_target(pool.store, [pool.choose("target-alone").key], keep) == 1.0
