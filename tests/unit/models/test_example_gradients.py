@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fishersft.config import FinetuneConfig
 from fishersft.errors import InputError
 from fishersft.models.adapters import AdamMoments, WarmUp, checkpoint_file, load_checkpoint, warm_up, with_adapters
 from fishersft.models.example_gradients import PROJECTED, BlockProjection, gradient_features
 from fishersft.models.tokenising import Tokenised
+from tests.conftest import random_llama
 
 MASK = (1 << 64) - 1
 
@@ -52,10 +53,12 @@ def sentences() -> list[Tokenised]:
     ]
 
 
-@pytest.fixture
-def warmed(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> tuple[Any, WarmUp, AdamMoments]:
-    """A tiny model with adapters after the second of four epochs."""
-    model = with_adapters(tiny_llama, 2, seed=0)
+@pytest.fixture(scope="module")
+def warmed(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Any, WarmUp, AdamMoments]:
+    """A tiny model with adapters after the second of four epochs; no test changes it."""
+    model, tmp_path = with_adapters(random_llama(tokenizer, context=64), 2, seed=0), tmp_path_factory.mktemp("warm-up")
     record = warm_up(model, sentences(), FinetuneConfig(learning_rate=1e-2, batch_tokens=12), tmp_path)
     return model, record, load_checkpoint(model, tmp_path / checkpoint_file(1))
 
