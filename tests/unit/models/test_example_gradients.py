@@ -119,6 +119,14 @@ def test_features_do_not_hang_on_batches_and_work_where_layers_are_called_otherw
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_a_model_in_bfloat16_has_nearly_the_same_features(tokenizer: PreTrainedTokenizerFast) -> None:
+    exact, rounded = (
+        gradient_features(with_adapters(random_llama(tokenizer, context=64).to(dtype), 2, seed=0), sentences()[2:])
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.nn.functional.cosine_similarity(exact, rounded).min() > 0.99
+
+
 def test_inner_products_of_projections_stray_no_more_than_under_dense_random_signs() -> None:
     size, pairs = 5 * PROJECTED + 77, 60
     rng = np.random.default_rng(0)
