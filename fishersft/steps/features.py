@@ -54,7 +54,7 @@ def gradients_of_shard(
 ) -> Outcome:
     """The `gradient_features` of a shard's examples at a checkpoint of LESS: an artifact of kind "features".
 
-    Computed in float32, whatever `model.dtype` is.
+    The model is in `model.dtype`, its adapters in float32.
 
     Args:
         warm_up: the key of what `warm_up_on_pool` made.
@@ -69,14 +69,15 @@ def gradients_of_shard(
         from fishersft.models.example_gradients import gradient_features
         from fishersft.models.loading import load_model
 
-        base = load_model(model.folder, "float32", resolved(device_of(config)), config.model.trust_remote_code)
+        device, trusted = resolved(device_of(config)), config.model.trust_remote_code
+        base = load_model(model.folder, config.model.dtype, device, trusted)
         adapted = with_adapters(base, store.get("warm-up", warm_up).params["lora_rank"], seed=0)
         moments = load_checkpoint(adapted, store.fetch("warm-up", warm_up) / checkpoint_file(epoch))
         sentences, batch_tokens = shard_tokens(store, tokens), config.embedding.batch_tokens
         features = gradient_features(adapted, sentences, moments if adam else None, batch_tokens, on_progress)
         _write_features(features.numpy(), draft.folder, np.float16)
 
-    params = {"of": "gradients", "epoch": epoch, "adam": adam}
+    params = {"of": "gradients", "epoch": epoch, "adam": adam, "dtype": config.model.dtype}
     inputs = {"warm_up": warm_up, "tokens": tokens.facts["digest"]}
     sources = [f"warm-up/{warm_up}", f"tokens/{tokens.key}", f"shard/{shard}", *model.sources]
     return find_or_make(store, "features", GRADIENT_VERSION, params, inputs, write, sources)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from fishersft.config import FinetuneConfig
 from fishersft.errors import InputError
 from fishersft.models.adapters import AdamMoments, WarmUp, checkpoint_file, load_checkpoint, warm_up, with_adapters
 from fishersft.models.example_gradients import PROJECTED, BlockProjection, gradient_features
 from fishersft.models.tokenising import Tokenised
+from tests.conftest import random_llama
 
 MASK = (1 << 64) - 1
 
@@ -52,10 +53,12 @@ def sentences() -> list[Tokenised]:
     ]
 
 
-@pytest.fixture
-def warmed(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> tuple[Any, WarmUp, AdamMoments]:
-    """A tiny model with adapters after the second of four epochs."""
-    model = with_adapters(tiny_llama, 2, seed=0)
+@pytest.fixture(scope="module")
+def warmed(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
+) -> tuple[Any, WarmUp, AdamMoments]:
+    """A tiny model with adapters after the second of four epochs; no test changes it."""
+    model, tmp_path = with_adapters(random_llama(tokenizer, context=64), 2, seed=0), tmp_path_factory.mktemp("warm-up")
     record = warm_up(model, sentences(), FinetuneConfig(learning_rate=1e-2, batch_tokens=12), tmp_path)
     return model, record, load_checkpoint(model, tmp_path / checkpoint_file(1))
 
@@ -114,6 +117,14 @@ def test_features_do_not_hang_on_batches_and_work_where_layers_are_called_otherw
     together, alone = (gradient_features(model, sentences(), batch_tokens=tokens) for tokens in (1000, 1))
     assert together.any(dim=1).tolist() == [True, False, True, True, True]
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_in_bfloat16_has_nearly_the_same_features(tokenizer: PreTrainedTokenizerFast) -> None:
+    exact, rounded = (
+        gradient_features(with_adapters(random_llama(tokenizer, context=64).to(dtype), 2, seed=0), sentences()[2:])
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert torch.nn.functional.cosine_similarity(exact, rounded).min() > 0.99
 
 
 def test_inner_products_of_projections_stray_no_more_than_under_dense_random_signs() -> None:
