@@ -46,6 +46,8 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
     `docs/operations.md`.
     """
     with guarded_run():
+        get_run_logger().info("%s", config.criterion_in_words())
+        config = config.resolved()
         tag_run(config.name, config.selection.criterion)
         check_approval(config)
         tasks.check_models(config)
@@ -76,7 +78,7 @@ def _curate(
     config: CurateConfig, workers: Workers | None, corpus: Outcome, run: Run, previous: RunRecord | None
 ) -> RunResult:
     model = tasks.prepare_model(config)
-    target_corpus = tasks.read_target(config) if config.selection.target is not None else None
+    target_corpus = tasks.read_target(config) if config.target is not None else None
     tasks.check_rows(config, corpus, target_corpus)
 
     embedded = embedding.embed_corpus(config, workers, corpus)

@@ -58,7 +58,8 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
     """
     model = prepare_model(store, config.model)
     tokens = tokenise_shard(store, config, shard)
-    scored, with_gradients = config.selection.criterion in _SCORED, config.selection.criterion == "gradient-matching"
+    criterion, _ = config.chosen_criterion()
+    scored, with_gradients = criterion in _SCORED, criterion == "gradient-matching"
     storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
@@ -118,9 +119,10 @@ def _determinants(model: PreparedModel, config: CurateConfig, tokens: Outcome) -
     storage = config.embedding.storage or config.model.dtype
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
-    if config.selection.criterion in _SCORED:  # only then, so that blocks alone keep their key
+    criterion, _ = config.chosen_criterion()
+    if criterion in _SCORED:  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
-    if config.selection.criterion == "gradient-matching":
+    if criterion == "gradient-matching":
         params["gradients"] = GRADIENTS_VERSION
     if config.embedding.project_to is not None:
         params["project_to"] = config.embedding.project_to

@@ -58,7 +58,7 @@ def select_by(
     """
     if method.method in CRITERIA:
         settings = config.choosing(method, budget)
-        aims = method.method == "v-optimal" or settings.selection.target is not None  # v-optimal at the pool without
+        aims = method.method == "v-optimal" or settings.target is not None  # v-optimal at the pool without
         return select_informative(store, settings, corpus, embeddings, target if aims else (), on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
     seed = seed if method.method in DRAWN else 0

@@ -51,6 +51,7 @@ def select_informative(
         target: those of the target, for the criteria "v-optimal" and "gradient-matching".
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
     """
+    config = config.resolved()
     settings = config.selection
     index = load_index(store, corpus)
 
@@ -95,6 +96,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     The gains are by the config's regularization and weights, so that they compare with those of the informative
     selection; what an earlier selection chose, or is excluded, is left out of both. Quotas do not bind it.
     """
+    config = config.resolved()
     settings = config.selection
 
     def pick(blocks: Blocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -121,7 +123,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
 
 def _params(settings: SelectionConfig) -> dict[str, Any]:
     """What changes the picks or what is proven of them; the target is told by its embeddings."""
-    aside = {"target", "memory", "exclude"}
+    aside = {"memory", "exclude"}
     aside |= set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"}
     return {**settings.model_dump(exclude=aside), **_excluded(settings)}
 
