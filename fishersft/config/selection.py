@@ -45,8 +45,8 @@ class SelectionConfig(Section):
         "Criterion",
         "auto: gradient-matching where there is a target, else information, and information where something is asked "
         "for that gradient-matching lacks (frank-wolfe, quotas, stop_below, project_to); the run says what it chose "
-        "and why. information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
-        "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
+        "and why. information: the paper's, in which every token counts the same. fisher-weighted: a token counts by "
+        "how uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
         "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
         "choice whose gradients of the last layer sum up to what the pool's (or the target's) do; so it heeds what the "
         "examples say, which the others do not.",
