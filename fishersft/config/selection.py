@@ -44,7 +44,7 @@ class SelectionConfig(Section):
         3,
         "Criterion",
         "auto: gradient-matching where there is a target, else information, and information where something is asked "
-        "for that gradient-matching lacks (frank-wolfe, quotas, stop_below, project_to); the run says what it chose "
+        "for that gradient-matching lacks (frank-wolfe, stop_below, project_to); the run says what it chose "
         "and why. information: the paper's, in which every token counts the same. fisher-weighted: a token counts by "
         "how uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
         "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
@@ -119,7 +119,6 @@ class SelectionConfig(Section):
         """What is asked for that gradient-matching does not have, by the settings' names."""
         asked = {
             "certificate": self.certificate == "frank-wolfe",
-            "quotas": bool(self.quotas),
             "stop_below": self.stop_below > 0,
             "project_to": self.project_to is not None,
             "algorithm": self.algorithm != "lazy",
@@ -150,9 +149,8 @@ class SelectionConfig(Section):
                 f"criterion {self.criterion} has no certificate; leave certificate frank-wolfe out",
             ),
             (
-                self.criterion == "gradient-matching"
-                and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy"),
-                "criterion gradient-matching has no quotas or stop_below, and one algorithm; leave them out",
+                self.criterion == "gradient-matching" and (self.stop_below > 0 or self.algorithm != "lazy"),
+                "criterion gradient-matching has no stop_below, and one algorithm; leave them out",
             ),
             (
                 self.project_to is not None and (self.criterion in AIMED or self.extends is not None),

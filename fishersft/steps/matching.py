@@ -28,6 +28,7 @@ def match_gradients(
     blocks: Blocks,
     earlier: Earlier,
     on_progress: OnProgress | None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Sentences whose gradients sum up to what the target's do, or the pool's: columns and facts of a selection.
 
@@ -35,9 +36,10 @@ def match_gradients(
         embeddings, target: keys of embeddings artifacts with gradient sketches.
         blocks: of the pool, for information gains.
         earlier: what is not to be chosen.
+        groups: the group of each sentence, where there are quotas.
 
     Raises:
-        InputError: nothing may be chosen, or the budget is less than the shortest sentence.
+        InputError: nothing may be chosen, a quota is of no group, or the budget is less than the shortest sentence.
     """
     gradients, lengths = _gradients(store, embeddings), blocks.lengths.numpy()
     mean = _target_mean(store, target) if target else gradients.sum(axis=0) / lengths.sum()
@@ -58,6 +60,8 @@ def match_gradients(
         settings.budget,
         mean=mean,
         already_chosen=already,
+        groups=groups,
+        quotas=settings.quotas,
         budget_unit=settings.budget_unit,
         on_pick=report,
     )

@@ -56,8 +56,9 @@ def select_informative(
     index = load_index(store, corpus)
 
     def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        groups = None if settings.quota_column is None else quota_groups(store, index, settings.quota_column)
         if settings.criterion == "gradient-matching":
-            return match_gradients(store, settings, embeddings, target, blocks, earlier, on_progress)
+            return match_gradients(store, settings, embeddings, target, blocks, earlier, on_progress, groups)
         aims = [shard_blocks(store, key, settings.criterion) for key in target]
         aim = TokenBlocks.concatenate(aims) if aims else None
         selection = choose(
@@ -67,7 +68,7 @@ def select_informative(
             target=aim,
             already_selected=earlier.blocks,
             exclude=earlier.indices,
-            groups=None if settings.quota_column is None else quota_groups(store, index, settings.quota_column),
+            groups=groups,
             quotas=settings.quotas,
             first_gains=_first_gains(store, embeddings, blocks, settings),
             device=config.device,
