@@ -89,12 +89,16 @@ def _settings(run: BlockRun) -> SelectionConfig:
         raise InputError("--budget is required with token blocks")
     if run.settings.get("criterion") == "gradient-matching":
         raise InputError(
-            "criterion gradient-matching needs gradients, which token blocks have not; give a CONFIG.yaml, or choose "
+            "criterion gradient-matching needs gradients, which token blocks have not; give a corpus, or choose "
             "another criterion"
         )
-    target = None if run.target is None else {"path": str(run.target)}
+    if (run.settings.get("criterion") == "v-optimal") != (run.target is not None):
+        raise InputError(
+            "with token blocks criterion v-optimal needs a target, token blocks of the intended use, and no other "
+            "criterion takes one; give both --criterion v-optimal and --target, or neither"
+        )
     try:
-        return SelectionConfig.model_validate({**run.settings, "target": target})
+        return SelectionConfig.model_validate(run.settings)
     except ValidationError as error:
         faults = [": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors()]
         raise InputError(f"the selection's settings are wrong: {'; '.join(faults)}") from error

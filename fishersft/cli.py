@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from rich.markup import escape
 
 from fishersft import terminal
 from fishersft.config import CurateConfig
-from fishersft.config.files import commented_defaults, load_config, load_settings
+from fishersft.config.files import commented_defaults, load_config, load_run, load_settings
 from fishersft.corpus_cli import corpus
 from fishersft.deploy_cli import deploy, notify
 from fishersft.errors import InputError
@@ -42,6 +43,7 @@ app.command()(judge)
 app.command()(deploy)
 app.command()(notify)
 CONDITIONS = "Conditions"
+_SHOWN_PICKS = 5
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
 Overrides = Annotated[
@@ -106,6 +108,8 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     from fishersft.steps.outcome import open_store
 
     settings = load_config(config, overrides or ())
+    terminal.print_lines([settings.criterion_in_words()])
+    settings = settings.resolved()
     with recorded_run(open_store(settings.store), f"embed-{settings.name}") as run:
         corpus, _ = _read(settings)
         embeddings = _embed_shards(settings, corpus, "shard")
@@ -121,14 +125,33 @@ def select(
         list[Path],
         typer.Argument(
             metavar="SOURCE...",
-            help="CONFIG.yaml: embed first, write the curated dataset to its output. Or token blocks alone: "
-            ".safetensors or .npz files with values and offsets, or embeddings artifacts' folders; blocks are numbered "
-            "from 0, on from one file to the next.",
+            help="What to choose from: data files or a folder, such as pool.jsonl; or a CONFIG.yaml; or token blocks: "
+            ".safetensors or .npz files with values and offsets, or embeddings artifacts' folders, whose blocks are "
+            "numbered from 0, on from one file to the next.",
         ),
     ],
-    budget: Annotated[int | None, typer.Option(help="How many sentences or tokens.", rich_help_panel="Budget")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="A sample of what the model will be used on: choose towards it.", rich_help_panel="What"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model to choose for: a hub id, a folder or a GGUF file.", rich_help_panel="What"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the curated dataset. Token blocks: the picks, as .parquet; a run that was cut short "
+            "resumes from what lies beside it.",
+            rich_help_panel="What",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="How much, such as 20k or '500 examples'.", rich_help_panel="Budget")
+    ] = None,
     unit: Annotated[
-        str | None, typer.Option(help="What the budget counts: sentences or tokens.", rich_help_panel="Budget")
+        str | None,
+        typer.Option(help="What a bare --budget counts: tokens or sentences.", rich_help_panel="Budget"),
     ] = None,
     stop_below: Annotated[
         float | None,
@@ -137,14 +160,10 @@ def select(
     criterion: Annotated[
         str | None,
         typer.Option(
-            help="information; fisher-weighted, which with token blocks needs `weights` beside them; v-optimal; "
-            "with a config also gradient-matching.",
+            help="auto, which says what it chose and why; information; fisher-weighted, which with token blocks needs "
+            "`weights` beside them; v-optimal; not with token blocks gradient-matching.",
             rich_help_panel="Criterion",
         ),
-    ] = None,
-    target: Annotated[
-        Path | None,
-        typer.Option(help="Blocks: for v-optimal, token blocks of the intended use.", rich_help_panel="Criterion"),
     ] = None,
     regularization: Annotated[
         float | None, typer.Option(help="lambda, the prior's weight.", rich_help_panel="Criterion")
@@ -188,22 +207,16 @@ def select(
     algorithm: Annotated[
         str | None, typer.Option(help="lazy, or a slow reference: paper, naive.", rich_help_panel="Run")
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Blocks: write the picks here (.parquet). A run that was cut short goes on where it was.",
-            rich_help_panel="Run",
-        ),
-    ] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Choose by information gain, without Prefect and without fine-tuning.
+    """Select examples under a budget and write them as a dataset, without fine-tuning.
 
-    Options that begin with "Blocks:" are for token blocks; with a CONFIG.yaml its settings do the same.
+    `fishersft select pool.jsonl --target mine.jsonl --budget 20k` needs no configuration. Options that begin with
+    "Blocks:" are for token blocks.
     """
     flags = {
-        "budget": budget,
         "budget_unit": unit,
+        "budget": budget,
         "stop_below": stop_below,
         "criterion": criterion,
         "regularization": regularization,
@@ -213,38 +226,32 @@ def select(
         "certificate_seconds": certificate_seconds,
         "algorithm": algorithm,
     }
+    from fishersft.data.block_files import holds_blocks
+
     given = {name: value for name, value in flags.items() if value is not None}
-    for_blocks = {
-        "target": target,
-        "already-selected": already_selected,
-        "include": include,
-        "exclude": exclude,
-        "exclude-file": exclude_file,
-        "memory": memory,
-        "output": output,
-    }
-    if any(source.suffix in (".yaml", ".yml") for source in sources):
-        _only_one(sources)
+    if not all(holds_blocks(source) for source in sources):
+        for_blocks = {
+            "already-selected": already_selected,
+            "include": include,
+            "exclude": exclude,
+            "exclude-file": exclude_file,
+            "memory": memory,
+        }
         for name, value in for_blocks.items():
             if value is not None:
-                raise InputError(
-                    f"--{name} is for token blocks; with a config see `output` and the settings of `selection`"
-                )
-        selection_settings = [f"selection.{name}={value}" for name, value in given.items()]
-        _select_from_corpus(load_config(sources[0], [*(overrides or ()), *selection_settings]))
+                raise InputError(f"--{name} is for token blocks; with a corpus use --set selection.SETTING=VALUE")
+        places = {"target.path": target, "model.path": model, "output": output}
+        asked = {**places, **{f"selection.{name}": value for name, value in given.items()}}
+        settings = [f"{name}={json.dumps(str(value))}" for name, value in asked.items() if value is not None]
+        _select_from_corpus(load_run(sources, [*(overrides or ()), *settings]))
         return
-    if overrides:
-        raise InputError("--set is for a CONFIG.yaml; with token blocks use --budget, --unit and the like")
+    if overrides or model:
+        raise InputError("--set and --model are for a corpus; with token blocks use --budget, --unit and the like")
     from fishersft.block_selection import BlockRun, select_from_blocks
 
     select_from_blocks(
         BlockRun(sources, given, target, already_selected, include or "", exclude or "", exclude_file, memory, output)
     )
-
-
-def _only_one(sources: list[Path]) -> None:
-    if len(sources) > 1:
-        raise InputError(f"a CONFIG.yaml stands alone, but {len(sources)} sources were given; name one")
 
 
 @app.command()
@@ -290,7 +297,7 @@ def _read(settings: CurateConfig) -> tuple[Outcome, Outcome | None]:
     store = open_store(settings.store)
     with terminal.console.status("reading the corpus"):
         corpus = read_corpus(store, settings)
-        target = None if settings.selection.target is None else read_target(store, settings)
+        target = None if settings.target is None else read_target(store, settings)
     with terminal.progress_bars() as progress:
         found = check_corpora(store, settings, corpus, target, on_progress=terminal.bar(progress, "checking rows"))
     terminal.print_lines(found)
@@ -307,7 +314,7 @@ def _sketch_shards(settings: CurateConfig, corpus: Outcome, what: str) -> list[O
     """The gradients of all layers, where these are matched; none otherwise."""
     from fishersft.steps.sketching import sketch_shard
 
-    if not settings.selection.matches_all_layers:
+    if not settings.matches_all_layers:
         return []
     return _of_every_shard(sketch_shard, settings, corpus, f"sketching gradients of {what}")
 
@@ -334,6 +341,8 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.steps.conditions import begin_selection
     from fishersft.steps.outcome import open_store
 
+    terminal.print_lines([settings.criterion_in_words()])
+    settings = settings.resolved()
     store, name = open_store(settings.store), f"select-{settings.name}"
     previous = last_finished(store, name)
     with recorded_run(store, name) as run:
@@ -341,9 +350,11 @@ def _select_from_corpus(settings: CurateConfig) -> None:
 
 
 def _embed_and_select(settings: CurateConfig, run: Run) -> None:
-    from fishersft.steps.corpus import target_config
+    from fishersft.steps.corpus import load_index, target_config
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.picks import load_picks, picked_examples
     from fishersft.steps.publishing import output_folder, publish_dataset
+    from fishersft.steps.report_parts import chosen
     from fishersft.steps.selection import select_informative
 
     corpus, target_corpus = _read(settings)
@@ -351,7 +362,7 @@ def _embed_and_select(settings: CurateConfig, run: Run) -> None:
     gradients = _sketch_shards(settings, corpus, "shard")
     made, target = [corpus, *embeddings, *gradients], list[str]()
     if target_corpus is not None:
-        read_target = _sketch_shards if settings.selection.matches_all_layers else _embed_shards
+        read_target = _sketch_shards if settings.matches_all_layers else _embed_shards
         of_target = read_target(target_config(settings), target_corpus, "target shard")
         made += [target_corpus, *of_target]
         target = [outcome.key for outcome in of_target]
@@ -363,8 +374,11 @@ def _embed_and_select(settings: CurateConfig, run: Run) -> None:
         selection = select_informative(store, settings, corpus.key, keys, target, on_progress, gradients=sketches)
     run.note(corpus=corpus.key, selection=selection.key)
     publish_dataset(store, settings, corpus.key, selection.key)
+    picks = load_picks(store, selection.key)
+    examples = picked_examples(store, settings.corpus, picks.first(_SHOWN_PICKS))
+    terminal.print_selection(selection.facts, of=corpus.facts["pool"])
+    terminal.print_examples(chosen(load_index(store, corpus.key), picks, examples, _SHOWN_PICKS))
     terminal.print_outcomes([*made, selection])
-    terminal.print_selection(selection.facts)
     terminal.print_path("selection", selection.key)
     terminal.print_path("dataset", output_folder(settings, "dataset"))
 

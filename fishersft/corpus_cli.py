@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fishersft import terminal
-from fishersft.config.files import load_config
+from fishersft.config.files import load_run
 
 if TYPE_CHECKING:
     from fishersft.steps.outcome import Outcome
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def corpus(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Data files or a folder, such as pool.jsonl; or a CONFIG.yaml."),
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=VALUE", help="Such as corpus.chat_template=qwen3; repeatable."),
@@ -35,7 +38,7 @@ def corpus(
     from fishersft.steps.preview import previews
     from fishersft.steps.tokens import check_rows
 
-    settings = load_config(config, overrides or ())
+    settings = load_run(sources, overrides or ())
     store = open_store(settings.store)
     tokenizer = prepare_tokenizer(store, settings.model)
     with terminal.console.status("reading the corpus"):

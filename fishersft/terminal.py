@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
@@ -15,7 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from fishersft.config.compare import CompareConfig
     from fishersft.numerics import Selection
-    from fishersft.reporting.summary import LossPreview
+    from fishersft.reporting.summary import ChosenRow, LossPreview
     from fishersft.steps.outcome import OnProgress, Outcome, RunResult
 
 console = Console()
@@ -46,11 +48,15 @@ def bar(progress: Progress, what: str) -> OnProgress:
 
 
 def print_outcomes(outcomes: list[Outcome]) -> None:
-    """Which artifacts there are, and whether they were found."""
-    table = Table("artifact", "key", "store", "seconds to make")
-    for outcome in outcomes:
-        table.add_row(outcome.kind, outcome.key[:12], "found" if outcome.hit else "made", f"{outcome.seconds:,.1f}")
-    console.print(table)
+    """Of each kind of artifact, how many were made and how many found in the store."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for kind in dict.fromkeys(outcome.kind for outcome in outcomes):
+        of_kind = [outcome for outcome in outcomes if outcome.kind == kind]
+        made = [outcome.seconds for outcome in of_kind if not outcome.hit]
+        said = [f"{len(made):,} made in {sum(made):,.1f} s"] if made else []
+        said += [f"{len(of_kind) - len(made):,} found in the store"] if len(made) < len(of_kind) else []
+        table.add_row(kind, ", ".join(said))
+    console.print(table, highlight=False)
 
 
 def print_picks(selection: Selection) -> None:
@@ -64,22 +70,40 @@ def print_picks(selection: Selection) -> None:
     console.print(table)
 
 
-def print_selection(facts: dict[str, Any]) -> None:
-    """What was chosen, and what is proven of it."""
+def print_examples(rows: Sequence[ChosenRow]) -> None:
+    """The first examples of a selection, a line each."""
+    from fishersft.reporting.text import visible
+
+    table = Table("rank", "tokens", "gain (nats)", "example", box=SIMPLE)
+    for row in rows:
+        text = Text(visible(" ".join(row.text.split())), no_wrap=True, overflow="ellipsis")
+        table.add_row(str(row.rank), f"{row.tokens:,}", f"{row.gain:.4g}", text)
+    console.print(table)
+
+
+def print_selection(facts: dict[str, Any], of: int | None = None) -> None:
+    """What was chosen, and what is proven of it; `of` is how many examples there were to choose from."""
     from fishersft.steps.choosing import embeddings_in_words, proof_sentence
 
-    chosen = "reduction of the variance" if facts["criterion"] == "v-optimal" else facts["rule"]
+    named = {"v-optimal": "reduction of the variance", "gradient-matching": "gradient matching"}
+    chosen = named.get(facts["criterion"], facts["rule"])
+    pool = "" if of is None else f" of {of:,}"
     console.print(
-        f"{facts['sentences']:,} sentences, {facts['tokens']:,} tokens, chosen by {chosen}: information gain "
-        f"{facts['information_gain']:,.2f} nats"
+        f"[bold]Selected {facts['sentences']:,}{pool} examples, {facts['tokens']:,} tokens[/], by {chosen}: "
+        f"information gain {facts['information_gain']:,.2f} nats"
     )
+    if "mismatch" in facts:
+        console.print(
+            f"Their mean gradient is {facts['mismatch']:.2g} times as far from the one aimed at as that of a random "
+            "selection (squared distance)"
+        )
     if "variance" in facts:
         console.print(
             f"Mean prediction variance on the target: {facts['variance_before']:.4g} before, {facts['variance']:.4g} "
             "after"
         )
     proof = proof_sentence(facts)
-    console.print(proof[0].upper() + proof[1:])
+    console.print(proof[0].upper() + proof[1:], highlight=False)
     if facts["projection_loss_nats"] is not None:
         console.print(f"Choosing in fewer dimensions overlooked at most {facts['projection_loss_nats']:.4g} nats of it")
     if "embedded_in" in facts:

@@ -47,6 +47,8 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
     `docs/operations.md`.
     """
     with guarded_run():
+        get_run_logger().info("%s", config.criterion_in_words())
+        config = config.resolved()
         tag_run(config.name, config.selection.criterion)
         check_approval(config)
         check_measurable(config)
@@ -78,12 +80,12 @@ def _curate(
     config: CurateConfig, workers: Workers | None, corpus: Outcome, run: Run, previous: RunRecord | None
 ) -> RunResult:
     model = tasks.prepare_model(config)
-    target_corpus = tasks.read_target(config) if config.selection.target is not None else None
+    target_corpus = tasks.read_target(config) if config.target is not None else None
     tasks.check_rows(config, corpus, target_corpus)
 
     embedded = embedding.embed_corpus(config, workers, corpus)
     embeddings = [outcome.key for outcome in embedded]
-    all_layers = config.selection.matches_all_layers
+    all_layers = config.matches_all_layers
     sketched = embedding.sketch_corpus(config, workers, corpus) if all_layers else []
     gradients = [outcome.key for outcome in sketched]
 
@@ -175,5 +177,5 @@ def _curate(
 
 def _target(config: CurateConfig, workers: Workers | None, target: Outcome) -> list[Outcome]:
     """The target's corpus artifact, and the embeddings of its shards; or their gradients, where all layers' count."""
-    read = embedding.sketch_target if config.selection.matches_all_layers else embedding.embed_target
+    read = embedding.sketch_target if config.matches_all_layers else embedding.embed_target
     return [target, *read(target_config(config), workers, target)]

@@ -30,7 +30,7 @@ class CheckedFlow(Flow[P, R]):
         except ParameterTypeError as error:
             if not isinstance(error.__context__, ValidationError):
                 raise
-            wrong = [fault.removeprefix("config.") for fault in faults(error.__context__)]
+            wrong = [fault.removeprefix("config.").removeprefix("config: ") for fault in faults(error.__context__)]
             raise InputError("; ".join(wrong)) from error
 
 

@@ -86,7 +86,7 @@ def embed_shard(config: CurateConfig, shard: str, number: int, total: int) -> Ou
 
 @step("read the target")
 def read_target(config: CurateConfig) -> Outcome:
-    """The selection's target → shards."""
+    """Target → shards."""
     return logged(corpus_steps.read_target(open_store(config.store), config))
 
 

@@ -92,7 +92,7 @@ def config_for(
     settings: dict[str, Any] = {
         "corpus": {"path": str(corpus), "held_out_fraction": 0.2 if held_out_row is None else 0.5, **of_corpus},
         "model": {"path": str(model), "max_tokens": max_tokens},
-        "selection": {"budget": budget, "criterion": criterion},
+        "selection": {"budget": budget, "budget_unit": "sentences", "criterion": criterion},
         "embedding": {"shard_rows": 16},
         "store": str(folder / "store"),
         "output": str(folder / "output"),

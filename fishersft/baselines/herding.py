@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from fishersft.baselines.budgets import Array, Budgeted
 from fishersft.errors import InputError
-from fishersft.numerics.greedy import BudgetUnit
+from fishersft.numerics.greedy import BudgetUnit, room_of_groups
 
 
 def herding(
@@ -18,6 +19,8 @@ def herding(
     *,
     mean: Array | None = None,
     already_chosen: tuple[Array, int] | None = None,
+    groups: Sequence[object] | np.ndarray | None = None,
+    quotas: Mapping[Any, int] | None = None,
     budget_unit: BudgetUnit = "sentences",
     seed: int = 0,
     on_pick: Callable[[int, int], None] | None = None,
@@ -37,6 +40,7 @@ def herding(
         mean: (dim,), mu, of a token of what the choice is for; None: of the sentences that hold a token.
         already_chosen: of sentences that were chosen before and count in the sum, not in the budget: (dim,), the sum of
             their features, and their tokens. Their own lengths are 0 here, so that they are not chosen again.
+        groups, quotas: the group of each sentence, and for some groups how many sentences of it may be chosen at most.
         budget_unit: "sentences" or "tokens".
         seed: has no effect; it is there so that all baselines are called alike.
         on_pick: called after each pick with the picks and tokens so far.
@@ -45,8 +49,8 @@ def herding(
         (k,), int64; positions in `features`, in the order chosen; among equals the lower first.
 
     Raises:
-        InputError: an argument out of its range, shapes that differ, a feature that is not finite, or no sentence
-            holds a token.
+        InputError: an argument out of its range, shapes that differ, a feature that is not finite, no sentence
+            holds a token, a quota of no group, or quotas that leave nothing to choose.
 
     Cost: n dim a pick; 8 bytes a number in memory, twice that where a sentence holds no token.
     Source: Chen, Welling and Smola (2010), "Super-samples from kernel herding"; Killamsetty et al. (2021),
@@ -65,7 +69,11 @@ def herding(
     total, before = _checked(already_chosen, mu)
     residual, tokens = total - before * mu, before
     alone = _astray(found, counts, mu)
-    left = np.ones(len(counts), dtype=bool)
+    group, room = room_of_groups(groups, quotas or {}, len(budgeted.lengths))
+    group = group[budgeted.candidates]
+    left = room[group] > 0
+    if not left.any():
+        raise InputError("quotas leave no sentence that holds a token; loosen them")
     picks = list[int]()
     for _ in range(budgeted.most):
         drift = found @ residual - counts * (mu @ residual)
@@ -73,12 +81,15 @@ def herding(
         best = int(np.where(left, after, np.inf).argmin())
         picks.append(best)
         left[best] = False
+        room[group[best]] -= 1
+        if not room[group[best]]:
+            left &= group != group[best]
         residual += found[best] - counts[best] * mu
         tokens += counts[best]
         spent = int(tokens - before)
         if on_pick is not None:
             on_pick(len(picks), spent)
-        if budget_unit == "tokens" and spent >= budget:
+        if not left.any() or (budget_unit == "tokens" and spent >= budget):
             break
     return budgeted.prefix(budgeted.candidates[picks])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from fishersft.config import CorpusConfig, CurateConfig, SelectionConfig
+from fishersft.config.budgets import BareBudget
 from fishersft.config.corpus import OF_AN_EXAMPLE
 from fishersft.config.fields import Section, described, name_choices
 from fishersft.config.selection import AIMED, Gradients
@@ -144,11 +145,12 @@ class CompareConfig(CurateConfig):
         "What is compared with a uniform choice; the uniform choice itself is always there.",
         min_length=1,
     )
-    budgets: list[Annotated[int, Field(ge=1)]] = described(
+    budgets: list[Annotated[BareBudget, Field(ge=1)]] = described(
         [2000, 4000],
         32,
         "Budgets",
-        "How much each method chooses, in what selection.budget_unit counts; selection.budget has no meaning here.",
+        "How much each method chooses, such as [2000, 4k], in what selection.budget_unit counts; selection.budget has "
+        "no meaning here.",
         min_length=1,
     )
     repeats: int = described(
@@ -157,14 +159,6 @@ class CompareConfig(CurateConfig):
         "Repeats",
         "Trainings of each choice, and uniform draws, with seeds from `seed` on. Under 3 says little of their luck.",
         ge=1,
-    )
-    target: CorpusConfig | None = described(
-        None,
-        34,
-        "Target",
-        "A sample of what the model will be used on, with the settings that `corpus` has. dsir, rds+, "
-        "cross-entropy-difference, less, target-alone and with_target need it; v-optimal and gradient-matching aim at "
-        "it, or at the pool itself where it is empty.",
     )
     head_to_head: bool = described(
         False,
@@ -203,11 +197,11 @@ class CompareConfig(CurateConfig):
             ("uniform" in names, "no method may be called uniform: that is what all are compared with"),
             (len(set(self.budgets)) < len(self.budgets), "budgets names one twice; name each once"),
             (
-                chosen.criterion != "information"
-                or chosen.target is not None
+                chosen.criterion not in ("auto", "information")
+                or chosen.gradients == "all layers"
                 or bool(chosen.extends or chosen.exclude),
-                "selection.criterion, target, extends and exclude have no meaning in a comparison; name the criteria "
-                "in `methods` and the target in `target`",
+                "selection.criterion, gradients, extends and exclude have no meaning in a comparison; name the criteria "
+                "and their gradients in `methods`",
             ),
             (
                 self.selection.budget_unit == "sentences" and not self.at_equal_sentences,
@@ -263,10 +257,12 @@ class CompareConfig(CurateConfig):
     def _every_criterion_can_choose(self) -> CompareConfig:
         for method in self.methods:
             if method.method in CRITERIA:
-                settings = self.choosing(method, self.budgets[0]).selection.model_dump()
-                target = settings["target"] or (self.corpus.model_dump() if method.method == "v-optimal" else None)
-                SelectionConfig.model_validate({**settings, "target": target})
+                SelectionConfig.model_validate(self.choosing(method, self.budgets[0]).selection.model_dump())
         return self
+
+    @model_validator(mode="after")
+    def _target_fits(self) -> Self:
+        return self  # what needs a target and has none aims at the pool; what has no use for one has none
 
     @property
     def seeds(self) -> list[int]:
@@ -275,14 +271,14 @@ class CompareConfig(CurateConfig):
 
     def embedded(self) -> CurateConfig:
         """The settings to embed the pool with once, for all methods."""
-        return self._with_selection(criterion=self._embedded_for("information"))
+        return self._with_selection(None, criterion=self._embedded_for("information"))
 
     def choosing(self, method: MethodConfig, budget: int) -> CurateConfig:
         """The settings under which a method that is a criterion chooses."""
         return self._with_selection(
+            self.target if method.method in AIMED else None,
             criterion=method.method,
             budget=budget,
-            target=self.target if method.method in AIMED else None,
             regularization=method.regularization or self.selection.regularization,
             regularization_unit=method.regularization_unit or self.selection.regularization_unit,
             gradients=method.gradients,
@@ -300,7 +296,7 @@ class CompareConfig(CurateConfig):
 
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""
-        return self._with_selection(criterion=self._embedded_for("v-optimal"), target=self.target)
+        return self._with_selection(self.target, criterion=self._embedded_for("v-optimal"))
 
     def _embedded_for(self, otherwise: str) -> str:
         """The criterion under which embedding gives all that the methods need beside the embeddings."""
@@ -317,7 +313,8 @@ class CompareConfig(CurateConfig):
         """The settings of a training with another seed; all that is read or measured goes by this comparison's own."""
         return self.model_copy(update={"seed": seed})
 
-    def _with_selection(self, **changes: Any) -> CurateConfig:
+    def _with_selection(self, target: CorpusConfig | None, **changes: Any) -> CurateConfig:
         """The settings of a run with another selection, and none of a comparison's own."""
         own = {name: getattr(self, name) for name in CurateConfig.model_fields}
-        return CurateConfig.model_construct(**{**own, "selection": self.selection.model_copy(update=changes)})
+        changed = {"target": target, "selection": self.selection.model_copy(update=changes)}
+        return CurateConfig.model_construct(**{**own, **changed})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import model_validator
 
@@ -13,7 +13,7 @@ from fishersft.config.evaluation import EvaluationConfig
 from fishersft.config.fields import NoCredentials, Section, described
 from fishersft.config.finetune import FinetuneConfig
 from fishersft.config.model import EmbeddingConfig, ModelConfig
-from fishersft.config.selection import SelectionConfig
+from fishersft.config.selection import AIMED, Criterion, SelectionConfig
 
 
 class CurateConfig(Section):
@@ -38,7 +38,15 @@ class CurateConfig(Section):
         "Where the curated dataset, the model and the report go: a folder or s3:// URL.",
         min_length=1,
     )
-    corpus: CorpusConfig = described(..., 30, "Corpus", "The pool to choose from.")
+    corpus: CorpusConfig = described(..., 25, "Corpus", "The pool to choose from.")
+    target: CorpusConfig | None = described(
+        None,
+        30,
+        "Target",
+        "A sample of what the model will be used on, with the settings that `corpus` has: examples are then chosen "
+        "towards it (gradient-matching, v-optimal). All of it counts, none is held out; it should share no example "
+        "with what the outcome is measured on.",
+    )
     model: ModelConfig = described(ModelConfig(), 40, "Model", "The model to choose for.")
     selection: SelectionConfig = described(SelectionConfig(), 50, "Selection", "The budget and the criterion.")
     approval: ApprovalConfig = described(
@@ -49,6 +57,59 @@ class CurateConfig(Section):
     embedding: EmbeddingConfig = described(EmbeddingConfig(), 90, "Embedding", "Shards and batches.")
     device: str | None = described(None, 100, "Device", "cpu, cuda or cuda:N; empty: a GPU if there is one.")
     seed: int = described(0, 110, "Seed", "Of sampling, the held-out split, training and generating.", ge=0)
+
+    def chosen_criterion(self) -> tuple[Criterion, str]:
+        """The criterion that a selection goes by, and why.
+
+        The rule of `criterion: auto`: gradient-matching towards a target, which beat a uniform choice in the measured
+        experiments; information, the paper's, without a target, and where something is asked for that gradient-matching
+        does not have. Information is also what suits prompts without answers, whose gradients are not known; a corpus
+        cannot hold such rows.
+        """
+        if self.selection.criterion != "auto":
+            return self.selection.criterion, "as set"
+        if self.target is None:
+            return "information", "there is no target to choose towards"
+        if asked := self.selection.not_matched():
+            return "information", f"gradient-matching has no {' or '.join(asked)}, so the target is not used"
+        return "gradient-matching", "there is a target"
+
+    @property
+    def matches_all_layers(self) -> bool:
+        """Whether gradients of all layers are matched, which are artifacts of their own."""
+        return self.chosen_criterion()[0] == "gradient-matching" and self.selection.gradients == "all layers"
+
+    def criterion_in_words(self) -> str:
+        """One line: the criterion and why it is that."""
+        criterion, why = self.chosen_criterion()
+        return f"Criterion: {criterion} ({'auto: ' if self.selection.criterion == 'auto' else ''}{why})"
+
+    def resolved(self) -> Self:
+        """The settings with the criterion that `auto` stands for, and without a target that it does not use."""
+        if self.selection.criterion != "auto":
+            return self
+        criterion, _ = self.chosen_criterion()
+        selection = self.selection.model_copy(update={"criterion": criterion})
+        return self.model_copy(update={"selection": selection, "target": self.target if criterion in AIMED else None})
+
+    @model_validator(mode="after")
+    def _target_fits(self) -> Self:
+        criterion = self.selection.criterion
+        if criterion == "v-optimal" and self.target is None:
+            raise ValueError(
+                "criterion v-optimal needs a target, a sample of what the model will be used on; name one in `target`"
+            )
+        if criterion not in ("auto", *AIMED) and self.target is not None:
+            raise ValueError(
+                f"a target is for the criteria {' and '.join(AIMED)}, not {criterion}; leave one of the two out"
+            )
+        chosen, _ = self.chosen_criterion()
+        if self.selection.gradients == "all layers" and chosen != "gradient-matching":
+            raise ValueError(
+                f"gradients: all layers is for criterion gradient-matching, not {chosen}; choose that, or leave "
+                "gradients out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _workers_find_the_store(self) -> CurateConfig:

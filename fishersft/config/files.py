@@ -40,9 +40,33 @@ def load_settings(path: Path, overrides: Sequence[str], kind: type[Settings]) ->
         raise InputError(f"{path}: not a readable YAML file: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected settings such as `corpus:`, found {type(values).__name__}")
+    return _overridden(values, overrides, str(path), kind)
+
+
+def load_run(sources: Sequence[Path], overrides: Sequence[str] = ()) -> CurateConfig:
+    """The settings of a curation run from a YAML file, or for data files and folders with all defaults.
+
+    Raises:
+        InputError: as `load_settings`; or a YAML file is among several sources.
+    """
+    if not any(is_config(source) for source in sources):
+        paths = [str(source) for source in sources]
+        values = {"corpus": {"path": paths[0] if len(paths) == 1 else paths}}
+        return _overridden(values, overrides, ", ".join(paths), CurateConfig)
+    if len(sources) > 1:
+        raise InputError(f"a CONFIG.yaml stands alone, but {len(sources)} sources were given; name one")
+    return load_config(sources[0], overrides)
+
+
+def is_config(path: Path) -> bool:
+    """Whether a path names a YAML file of settings."""
+    return path.suffix in (".yaml", ".yml")
+
+
+def _overridden(values: dict[str, Any], overrides: Sequence[str], place: str, kind: type[Settings]) -> Settings:
     for override in overrides:
         _apply(values, override)
-    return checked_config(values, str(path), kind)
+    return checked_config(values, place, kind)
 
 
 def checked_config(values: dict[str, Any], place: str, kind: type[Settings]) -> Settings:
@@ -92,6 +116,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _fault(item: ErrorDetails) -> str:
     name = ".".join(str(part) for part in item["loc"])
+    if not name:  # settings of several sections that do not go together
+        return item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{name}: is required"
     if item["type"] == "extra_forbidden":

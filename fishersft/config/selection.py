@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fishersft.config.corpus import CorpusConfig
+from fishersft.config.budgets import Budget, BudgetUnit, parsed_budget
 from fishersft.config.fields import Section, described
 
 AIMED = ("v-optimal", "gradient-matching")  # the criteria that may have a target
 Gradients = Literal["last layer", "all layers"]
+Criterion = Literal["information", "fisher-weighted", "v-optimal", "gradient-matching"]
 MEMORY_PATTERN = r"^\d+(\.\d+)?[KMGT]?B?$"
 
 
 class SelectionConfig(Section):
     """What to choose, how much, and under which conditions."""
 
-    budget: int = described(500, 0, "Budget", "How many sentences, or loss tokens, to choose.", ge=1)
-    budget_unit: Literal["sentences", "tokens"] = described("sentences", 1, "Budget in", "What the budget counts.")
+    budget: Budget = described(
+        20_000,
+        0,
+        "Budget",
+        "How much to choose: a number such as 20000 or 20k, or with its unit, such as 20k tokens or 500 examples.",
+        ge=1,
+    )
+    budget_unit: BudgetUnit = described(
+        "tokens",
+        1,
+        "Budget in",
+        "What a budget without a unit counts: loss tokens, or sentences, which are training examples.",
+    )
     stop_below: float = described(
         0.0,
         2,
@@ -28,23 +40,17 @@ class SelectionConfig(Section):
         ge=0,
         allow_inf_nan=False,
     )
-    criterion: Literal["information", "fisher-weighted", "v-optimal", "gradient-matching"] = described(
-        "information",
+    criterion: Literal["auto", "information", "fisher-weighted", "v-optimal", "gradient-matching"] = described(
+        "auto",
         3,
         "Criterion",
-        "information: the paper's, in which every token counts the same. fisher-weighted: a token counts by how "
-        "uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
+        "auto: gradient-matching where there is a target, else information, and information where something is asked "
+        "for that gradient-matching lacks (frank-wolfe, stop_below, project_to); the run says what it chose "
+        "and why. information: the paper's, in which every token counts the same. fisher-weighted: a token counts by "
+        "how uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
         "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
         "choice whose gradients sum up to what the pool's (or the target's) do; so it heeds what the examples say, "
         "which the others do not.",
-    )
-    target: CorpusConfig | None = described(
-        None,
-        4,
-        "Target",
-        "For v-optimal, and for gradient-matching if you like: a sample of what the model will be used on, with the "
-        "settings that `corpus` has. All of it counts, none is held out; it should share no example with what the "
-        "outcome is measured on.",
     )
     regularization: float = described(
         1.0, 5, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0, allow_inf_nan=False
@@ -118,23 +124,31 @@ class SelectionConfig(Section):
         "target.",
     )
 
-    @property
-    def matches_all_layers(self) -> bool:
-        """Whether gradients of all layers are matched, which are artifacts of their own."""
-        return self.criterion == "gradient-matching" and self.gradients == "all layers"
+    def not_matched(self) -> list[str]:
+        """What is asked for that gradient-matching does not have, by the settings' names."""
+        asked = {
+            "certificate": self.certificate == "frank-wolfe",
+            "stop_below": self.stop_below > 0,
+            "project_to": self.project_to is not None,
+            "algorithm": self.algorithm != "lazy",
+        }
+        return [name for name, wanted in asked.items() if wanted]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        if "target" in values:
+            raise ValueError("target is a setting of its own now, beside `corpus`; move it out of `selection`")
+        if not isinstance(values.get("budget"), str):
+            return values
+        budget, unit = parsed_budget(values["budget"])
+        return {**values, "budget": budget, **({} if unit is None else {"budget_unit": unit})}
 
     @model_validator(mode="after")
     def _agrees(self) -> SelectionConfig:
         for wrong, message in (
-            (
-                self.criterion == "v-optimal" and self.target is None,
-                "criterion v-optimal needs a target, a sample of what the model will be used on; name one",
-            ),
-            (
-                self.criterion not in AIMED and self.target is not None,
-                f"a target is for the criteria {' and '.join(AIMED)}, not {self.criterion}; choose one of those, or "
-                "leave target out",
-            ),
             (
                 self.criterion == "v-optimal" and self.algorithm == "paper",
                 "criterion v-optimal has the algorithms lazy and naive; paper needs submodularity",
@@ -144,14 +158,8 @@ class SelectionConfig(Section):
                 f"criterion {self.criterion} has no certificate; leave certificate frank-wolfe out",
             ),
             (
-                self.criterion == "gradient-matching"
-                and (bool(self.quotas) or self.stop_below > 0 or self.algorithm != "lazy"),
-                "criterion gradient-matching has no quotas or stop_below, and one algorithm; leave them out",
-            ),
-            (
-                self.gradients == "all layers" and self.criterion != "gradient-matching",
-                f"gradients: all layers is for criterion gradient-matching, not {self.criterion}; choose that, or "
-                "leave gradients out",
+                self.criterion == "gradient-matching" and (self.stop_below > 0 or self.algorithm != "lazy"),
+                "criterion gradient-matching has no stop_below, and one algorithm; leave them out",
             ),
             (
                 self.project_to is not None and (self.criterion in AIMED or self.extends is not None),

@@ -202,6 +202,13 @@ def blocks_file(path: Path) -> Path:
     return path
 
 
+def holds_blocks(path: Path) -> bool:
+    """Whether a path names token blocks, which `blocks_file` finds, rather than a corpus."""
+    if path.is_dir():
+        return (_content_folder(path) / EMBEDDINGS_FILE).is_file()
+    return path.suffix in (".safetensors", ".npz")
+
+
 def _content_folder(folder: Path) -> Path:
     """Where an artifact's files are: in the folder that its manifest names; without a manifest, right here."""
     manifest = folder / "manifest.json"

@@ -82,7 +82,7 @@ def _aim(config: CurateConfig) -> str:
     if config.selection.criterion == "v-optimal":
         return "what takes most off a language model's prediction variance on a target"
     if config.selection.criterion == "gradient-matching":
-        layers = "all layers" if config.selection.matches_all_layers else "the last layer"
+        layers = "all layers" if config.matches_all_layers else "the last layer"
         return f"what pulls {layers} of a language model where all of the aim would"
     return "the most informative about the last layer of a language model"
 

@@ -119,7 +119,7 @@ class Picks:
 
         excluded = _mask(conditions.exclude, lengths, "exclude")
         self._required = _mask(conditions.include, lengths, "include")
-        self._group, self._group_room = _quotas(conditions, len(lengths))
+        self._group, self._group_room = room_of_groups(conditions.groups, conditions.quotas, len(lengths))
         self._check_required(lengths, excluded, budget_unit)
         self.free_budget = budget - int(self._costs[self._required].sum())
         self._allowed = (lengths > 0) & ~excluded & (self._required | (self._costs <= self.free_budget))
@@ -203,19 +203,32 @@ def _mask(indices: Sequence[int] | np.ndarray, lengths: np.ndarray, name: str) -
     return mask
 
 
-def _quotas(conditions: Conditions, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The group number of each block, and how many of each group there is room for."""
-    if not conditions.quotas:
+def room_of_groups(
+    groups: Sequence[object] | np.ndarray | None, quotas: Mapping[object, int], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The group number of each block, and how many of each group there is room for.
+
+    Args:
+        groups, quotas: as `select` has them.
+        n: how many blocks there are.
+
+    Returns:
+        (n,), int64, and (groups,), int64; n + 1 where there is no quota.
+
+    Raises:
+        InputError: groups are missing or not one a block, or a quota is of no group or no whole number of at least 0.
+    """
+    if not quotas:
         return np.zeros(n, dtype=np.int64), np.array([n + 1])
-    if conditions.groups is None or len(conditions.groups) != n:
-        came = "none" if conditions.groups is None else f"{len(conditions.groups)}"
+    if groups is None or len(groups) != n:
+        came = "none" if groups is None else f"{len(groups)}"
         raise InputError(f"quotas need the group of each of the {n} blocks, in `groups`; there are {came}")
     try:
-        labels = list(dict.fromkeys(conditions.groups))
+        labels = list(dict.fromkeys(groups))
     except TypeError as error:
         raise InputError(f"groups must be labels such as numbers or texts, one a block: {error}") from error
     room = dict.fromkeys(labels, n + 1)
-    for label, quota in conditions.quotas.items():
+    for label, quota in quotas.items():
         if label not in room:
             known = ", ".join(repr(label) for label in labels[:8])
             raise InputError(f"there is a quota for group {label!r}, but no block is of it; groups are {known}")
@@ -223,4 +236,4 @@ def _quotas(conditions: Conditions, n: int) -> tuple[np.ndarray, np.ndarray]:
             raise InputError(f"the quota of group {label!r} must be a whole number of at least 0, not {quota!r}")
         room[label] = quota
     number_of = {label: k for k, label in enumerate(labels)}
-    return np.array([number_of[label] for label in conditions.groups]), np.array([room[label] for label in labels])
+    return np.array([number_of[label] for label in groups]), np.array([room[label] for label in labels])

@@ -38,7 +38,7 @@ def check_corpora(
     corpora, settings = [(config, corpus.key)], ["corpus"]
     if target is not None:
         corpora.append((target_config(config), target.key))
-        settings.append("selection.target")
+        settings.append("target")
     if evaluated and config.evaluation.corpus is not None:
         corpora.append((evaluated_config(config), read_evaluated(store, config).key))
         settings.append("evaluation.corpus")

@@ -51,7 +51,7 @@ def choose(
 
     Args:
         blocks: the pool; weighted already, where the criterion weighs tokens.
-        settings: all but target, quotas and extends, which name what the caller reads:
+        settings: all but quotas and extends, which name what the caller reads:
         conditions: arguments of `select` of other names.
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
     """

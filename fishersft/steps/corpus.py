@@ -80,18 +80,18 @@ def read_corpus(store: Store, config: CurateConfig) -> Outcome:
 
 
 def target_config(config: CurateConfig) -> CurateConfig:
-    """The config with the selection's target in the place of the corpus: so it is read and embedded alike."""
-    assert config.selection.target is not None
-    return _with_corpus(config, config.selection.target)
+    """The config with its target in the place of the corpus: so it is read and embedded alike."""
+    assert config.target is not None
+    return _with_corpus(config, config.target)
 
 
 def read_target(store: Store, config: CurateConfig) -> Outcome:
-    """Reads the selection's target and saves all of it as shards, none held out: an artifact of kind "corpus".
+    """Reads the target and saves all of it as shards, none held out: an artifact of kind "corpus".
 
     Raises:
         InputError: the target is missing, empty or malformed; or the disk is full.
     """
-    return read_whole_corpus(store, target_config(config), "selection.target")
+    return read_whole_corpus(store, target_config(config), "target")
 
 
 def evaluated_config(config: CurateConfig) -> CurateConfig:

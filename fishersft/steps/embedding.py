@@ -57,8 +57,7 @@ def embed_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnP
     """
     model = prepare_model(store, config.model)
     tokens = tokenise_shard(store, config, shard)
-    with_gradients = _with_gradients(config)
-    scored = with_gradients or config.selection.criterion == "fisher-weighted"
+    scored, with_gradients = _scored(config), _with_gradients(config)
     storage = config.embedding.storage or config.model.dtype
 
     def write(draft: Draft) -> None:
@@ -118,9 +117,7 @@ def _determinants(model: PreparedModel, config: CurateConfig, tokens: Outcome) -
     storage = config.embedding.storage or config.model.dtype
     if storage != config.model.dtype:  # only then, as what is computed is stored as it is by default
         params["storage"] = storage
-    if (
-        _with_gradients(config) or config.selection.criterion == "fisher-weighted"
-    ):  # so that blocks alone keep their key
+    if _scored(config):  # only then, so that blocks alone keep their key
         params["fisher_weights"] = FISHER_WEIGHTS_VERSION
     if _with_gradients(config):
         params["gradients"] = GRADIENTS_VERSION
@@ -131,7 +128,12 @@ def _determinants(model: PreparedModel, config: CurateConfig, tokens: Outcome) -
 
 def _with_gradients(config: CurateConfig) -> bool:
     """Whether gradient sketches of the last layer lie beside the blocks."""
-    return config.selection.criterion == "gradient-matching" and not config.selection.matches_all_layers
+    return config.chosen_criterion()[0] == "gradient-matching" and not config.matches_all_layers
+
+
+def _scored(config: CurateConfig) -> bool:
+    """Whether the LM head is applied."""
+    return _with_gradients(config) or config.chosen_criterion()[0] == "fisher-weighted"
 
 
 class _Writing:

@@ -28,6 +28,7 @@ def match_gradients(
     blocks: Blocks,
     earlier: Earlier,
     on_progress: OnProgress | None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Sentences whose gradients sum up to what the target's do, or the pool's: columns and facts of a selection.
 
@@ -35,10 +36,11 @@ def match_gradients(
         sketches, target: artifacts with gradient sketches, of one kind: "embeddings/KEY" or "gradients/KEY".
         blocks: of the pool, for information gains.
         earlier: what is not to be chosen.
+        groups: the group of each sentence, where there are quotas.
 
     Raises:
-        InputError: nothing may be chosen, the budget is less than the shortest sentence, or what is extended has no
-            such sketches.
+        InputError: nothing may be chosen, a quota is of no group, the budget is less than the shortest sentence, or
+            what is extended has no such sketches.
     """
     gradients, lengths = _gradients(store, sketches), blocks.lengths.numpy()
     mean = _target_mean(store, target) if target else gradients.sum(axis=0) / lengths.sum()
@@ -59,6 +61,8 @@ def match_gradients(
         settings.budget,
         mean=mean,
         already_chosen=already,
+        groups=groups,
+        quotas=settings.quotas,
         budget_unit=settings.budget_unit,
         on_pick=report,
     )

@@ -102,12 +102,12 @@ def _with_target(
 
 def _by_criterion(store: Store, settings: CurateConfig, known: ChosenFrom, on_progress: OnProgress | None) -> Outcome:
     """V-optimal aims at the pool where there is no target."""
-    aim = known.target_gradients if settings.selection.matches_all_layers else known.target
+    aim = known.target_gradients if settings.matches_all_layers else known.target
     if settings.selection.criterion == "v-optimal":
         aim = known.target or known.embeddings
-    elif settings.selection.target is None:
+    elif settings.target is None:
         aim = []
-    gradients = known.gradients if settings.selection.matches_all_layers else []
+    gradients = known.gradients if settings.matches_all_layers else []
     return select_informative(store, settings, known.corpus, known.embeddings, aim, on_progress, gradients=gradients)
 
 

@@ -27,6 +27,10 @@ class SavedSelection:
     gains: list[float]
     tokens: list[int]
 
+    def first(self, most: int) -> SavedSelection:
+        """The first picks, at most so many."""
+        return SavedSelection(self.shards[:most], self.rows[:most], self.gains[:most], self.tokens[:most])
+
 
 def load_picks(store: Store, selection: str) -> SavedSelection:
     """The picks of a selection artifact."""

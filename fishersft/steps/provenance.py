@@ -17,8 +17,8 @@ def shown_config(config: CurateConfig) -> dict[str, object]:
     shown["store"] = display_name(config.store)
     shown["output"] = display_name(config.output)
     shown["corpus"]["path"] = _shown_paths(config.corpus)
-    if config.selection.target is not None:
-        shown["selection"]["target"]["path"] = _shown_paths(config.selection.target)
+    if config.target is not None:
+        shown["target"]["path"] = _shown_paths(config.target)
     return shown
 
 

@@ -27,7 +27,7 @@ def publish_dataset(store: Store, config: CurateConfig, corpus: str, selection: 
         corpus: the corpus artifact's key.
         selection: the selection artifact's key.
     """
-    picks = load_picks(store, selection)
+    config, picks = config.resolved(), load_picks(store, selection)
     card = CardFacts(
         config=config,
         pool_sentences=load_index(store, corpus).counts["pool"],

@@ -53,14 +53,15 @@ REPORT_VERSION = 6
 
 def method_of(config: CurateConfig) -> str:
     """What the run's own selection is called beside the uniform one."""
-    if config.selection.matches_all_layers:
+    if config.matches_all_layers:
         return "gradient matching, all layers"
     names = {"v-optimal": "V-optimal", "gradient-matching": "gradient matching"}
-    return names.get(config.selection.criterion, "information gain")
+    return names.get(config.chosen_criterion()[0], "information gain")
 
 
 def make_report(store: Store, config: CurateConfig, keys: RunKeys) -> Outcome:
     """Writes the report of a run: an artifact of kind "report" with index.html, report.json and figures."""
+    config = config.resolved()
 
     def write(draft: Draft) -> None:
         from fishersft.reporting.write import write_report
@@ -87,6 +88,7 @@ def load_report(store: Store, report: str) -> RunReport:
 
 def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport:
     """What a run found, from its artifacts."""
+    config = config.resolved()
     method = method_of(config)
     index = load_index(store, keys.corpus)
     picks, uniform_picks = load_picks(store, keys.selection), load_picks(store, keys.uniform_selection)
@@ -171,7 +173,7 @@ def _selection_warnings(store: Store, config: CurateConfig, keys: RunKeys, selec
             f"The budget of {config.selection.budget} {config.selection.budget_unit} covers all "
             "of the pool that has a token to learn from, so there was nothing to choose between."
         )
-    warnings += target_warnings(store, config, config.selection.target, keys.corpus)
+    warnings += target_warnings(store, config, config.target, keys.corpus)
     return warnings
 
 

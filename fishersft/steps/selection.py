@@ -55,16 +55,18 @@ def select_informative(
         on_progress: called with (budget spent, budget, a note of picks, gain and proof so far).
         gradients: where gradients of all layers are matched, the pool's gradients artifacts' keys, in the same order.
     """
+    config = config.resolved()
     settings = config.selection
     index, column = load_index(store, corpus), settings.quota_column
-    all_layers = settings.matches_all_layers
+    all_layers = config.matches_all_layers
     assert all_layers == bool(gradients), "gradients artifacts are for matching all layers"
     sketches = [f"gradients/{key}" for key in gradients] or [f"embeddings/{key}" for key in embeddings]
     towards = [f"{'gradients' if all_layers else 'embeddings'}/{key}" for key in target]
 
     def pick(blocks: Blocks, earlier: Earlier, checkpoint: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        groups = None if column is None else column_values(store, index, column, "selection.quota_column")
         if settings.criterion == "gradient-matching":
-            return match_gradients(store, settings, sketches, towards, blocks, earlier, on_progress)
+            return match_gradients(store, settings, sketches, towards, blocks, earlier, on_progress, groups)
         aims = [shard_blocks(store, key, settings.criterion) for key in target]
         aim = TokenBlocks.concatenate(aims) if aims else None
         selection = choose(
@@ -74,7 +76,7 @@ def select_informative(
             target=aim,
             already_selected=earlier.blocks,
             exclude=earlier.indices,
-            groups=None if column is None else column_values(store, index, column, "selection.quota_column"),
+            groups=groups,
             quotas=settings.quotas,
             first_gains=_first_gains(store, embeddings, blocks, settings),
             device=config.device,
@@ -105,6 +107,7 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
     The gains are by the config's regularization and weights, so that they compare with those of the informative
     selection; what an earlier selection chose, or is excluded, is left out of both. Quotas do not bind it.
     """
+    config = config.resolved()
     settings = config.selection
 
     def pick(blocks: Blocks, earlier: Earlier, _: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -131,9 +134,9 @@ def select_uniform(store: Store, config: CurateConfig, corpus: str, embeddings: 
 
 def _params(settings: SelectionConfig) -> dict[str, Any]:
     """What changes the picks or what is proven of them; the target is told by its embeddings."""
-    aside = {"target", "memory", "exclude"}
+    aside = {"memory", "exclude"}
     aside |= set() if settings.certificate == "frank-wolfe" else {"certificate_seconds"}
-    aside |= set() if settings.matches_all_layers else {"gradients"}  # so that earlier selections keep their key
+    aside |= set() if settings.gradients == "all layers" else {"gradients"}  # so that earlier selections keep their key
     return {**settings.model_dump(exclude=aside), **_excluded(settings)}
 
 

@@ -70,7 +70,11 @@ def test_a_configuration_switches_on_what_it_is_for_and_later_deployments_keep_i
     nightly = deployed.deployment("curate/nightly")
     (schedule,) = nightly["schedules"]
     assert schedule["active"] and schedule["schedule"]["cron"] == "30 3 * * *"
-    assert nightly["parameters"]["config"]["selection"] == {"budget": 6, "extends": "previous"}
+    assert nightly["parameters"]["config"]["selection"] == {
+        "budget": 6,
+        "budget_unit": "sentences",
+        "extends": "previous",
+    }
     assert deployed.deployment("store/gc")["parameters"]["store"] == e2e_config.store
     assert not deployed.deployment("compare/weekly")["schedules"][0]["active"]  # no comparison was given
 

@@ -152,7 +152,7 @@ def test_summary_tables_figures_and_progress_of_the_run_are_to_be_seen(
 
 
 def test_a_run_that_waits_for_approval_is_cancelled(ui: Ui, page: Page, approved_run: str) -> None:  # noqa: F811
-    run = ui.start(approval={"wanted": True}, selection={"budget": 5})
+    run = ui.start(approval={"wanted": True}, selection={"budget": 5, "budget_unit": "sentences"})
     ui.wait(run, "Paused")
 
     def cancel() -> None:
@@ -173,7 +173,7 @@ def test_settings_that_do_not_go_together_are_refused_with_one_line(ui: Ui, page
     ui.wait(run, "Failed")
     message = ui.server.get(f"flow_runs/{run}")["state"]["message"]
     assert message.endswith(
-        "selection: criterion v-optimal needs a target, a sample of what the model will be used on; name one"
+        "criterion v-optimal needs a target, a sample of what the model will be used on; name one in `target`"
     )
     assert "\n" not in message and "Traceback" not in ui.server.log(run)
     open_run(ui, page, run, "Details")

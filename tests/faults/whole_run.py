@@ -47,7 +47,7 @@ def small_config(folder: Path, model: Path, store: str) -> CurateConfig:
             "corpus": {"path": str(corpus), "held_out_fraction": 0.25},
             "model": {"path": str(model), "max_tokens": 32},
             "embedding": {"shard_rows": 4},
-            "selection": {"budget": 6},
+            "selection": {"budget": 6, "budget_unit": "sentences"},
             "finetune": {"epochs": 1, "batch_tokens": 64},
             "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"task": "verses"}},
             "store": store,

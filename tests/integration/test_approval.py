@@ -28,7 +28,12 @@ IDS = [f"{n:012x}" for n in range(10, 16)]
 
 def config(**settings: Any) -> CurateConfig:
     return CurateConfig.model_validate(
-        {"name": "asked", "corpus": {"path": "x"}, "selection": {"budget": 6}, "approval": {"wanted": True, **settings}}
+        {
+            "name": "asked",
+            "corpus": {"path": "x"},
+            "selection": {"budget": "6 examples"},
+            "approval": {"wanted": True, **settings},
+        }
     )
 
 

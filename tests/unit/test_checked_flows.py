@@ -20,7 +20,7 @@ CORPUS = {"path": "verses.txt"}
     [
         (
             {"corpus": CORPUS, "selection": {"criterion": "v-optimal"}},
-            "selection: criterion v-optimal needs a target, ",
+            "criterion v-optimal needs a target, ",
         ),
         (
             {"corpus": CORPUS, "evaluation": {"top_p": 0.9}},

@@ -89,7 +89,7 @@ def test_what_the_loss_counts_is_green(
 
     monkeypatch.setattr(terminal, "console", Console(width=200, force_terminal=True, color_system="standard"))
     file = write_rows(tmp_path / "d.jsonl", [conversation(n) for n in range(40)])
-    corpus(config_for(tmp_path, chat_model, file))
+    corpus([config_for(tmp_path, chat_model, file)])
     printed = capsys.readouterr().out
     assert "\x1b[1;32mBecause.<|im_end|>" in printed
     assert re.search(r"\x1b\[90mWhy \d+\?|\x1b\[90m<\|im_start\|>user", printed)

@@ -61,7 +61,7 @@ def config_file(tmp_path: Path, tiny_model_folder: Path) -> Path:
         "corpus": {"path": str(tmp_path / "verses.txt"), "held_out_fraction": 0.2},
         "model": {"path": str(tiny_model_folder)},
         "embedding": {"shard_rows": 12},
-        "selection": {"budget": 5},
+        "selection": {"budget": 5, "budget_unit": "sentences"},
         "store": str(tmp_path / "real-store"),
         "output": str(tmp_path / "output"),
     }

@@ -16,16 +16,23 @@ def pool(seed: int, n: int = 60, dim: int = 8) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=(n, dim)) * np.sqrt(lengths)[:, None] + 0.5 * lengths[:, None], lengths
 
 
-def by_definition(features: np.ndarray, lengths: np.ndarray, budget: int) -> list[int]:
+def by_definition(
+    features: np.ndarray, lengths: np.ndarray, budget: int, kinds: str = "", most: dict[str, int] | None = None
+) -> list[int]:
     mu, picks = features.sum(axis=0) / lengths.sum(), list[int]()
-    while len(picks) < budget:
+
+    def may_be_chosen(i: int) -> bool:
+        full = most is not None and sum(kinds[pick] == kinds[i] for pick in picks) >= most.get(kinds[i], len(kinds))
+        return i not in picks and not full
+
+    while len(picks) < budget and any(map(may_be_chosen, range(len(lengths)))):
 
         def astray(i: int) -> float:
             chosen = [*picks, i]
             tokens = lengths[chosen].sum()
             return float(((features[chosen].sum(axis=0) - tokens * mu) ** 2).sum() / tokens)
 
-        picks.append(min((i for i in range(len(lengths)) if i not in picks), key=astray))
+        picks.append(min(filter(may_be_chosen, range(len(lengths))), key=astray))
     return picks
 
 
@@ -33,6 +40,27 @@ def by_definition(features: np.ndarray, lengths: np.ndarray, budget: int) -> lis
 def test_it_is_its_definition(seed: int) -> None:
     features, lengths = pool(seed)
     assert herding(features, lengths, 12).tolist() == by_definition(features, lengths, 12)
+
+
+@pytest.mark.parametrize("quotas", [{"a": 2}, {"a": 0, "b": 3}, {"a": 1, "b": 1, "c": 2}])
+def test_quotas_bind_every_pick_and_may_end_it_before_the_budget(quotas: dict[str, int]) -> None:
+    features, lengths = pool(0)
+    kinds = "".join("abc"[i % 3] for i in range(60))
+    free = herding(features, lengths, 12).tolist()
+    chosen = herding(features, lengths, 12, groups=list(kinds), quotas=quotas).tolist()
+    assert chosen == by_definition(features, lengths, 12, kinds, quotas) != free
+    assert all(sum(kinds[pick] == kind for pick in chosen) <= most for kind, most in quotas.items())
+    in_tokens = herding(features, lengths, 40, groups=list(kinds), quotas=quotas, budget_unit="tokens").tolist()
+    longer, shorter = sorted([chosen, in_tokens], key=len, reverse=True)
+    assert longer[: len(shorter)] == shorter
+
+
+def test_quotas_that_leave_nothing_or_name_no_group_are_refused() -> None:
+    features, lengths = pool(0)
+    with pytest.raises(InputError, match="quotas leave no sentence that holds a token; loosen them"):
+        herding(features, lengths, 3, groups=["a"] * 60, quotas={"a": 0})
+    with pytest.raises(InputError, match="there is a quota for group 'b', but no block is of it"):
+        herding(features, lengths, 3, groups=["a"] * 60, quotas={"b": 1})
 
 
 @pytest.mark.parametrize("seed", range(5))

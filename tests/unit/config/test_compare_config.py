@@ -76,9 +76,11 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ),
         ({"methods": [{"method": "longest", "gradients": "all layers"}]}, "all layers has no meaning for longest"),
         ({"selection": {"gradients": "all layers"}}, "is for criterion gradient-matching, not information"),
+        ({"selection": {"gradients": "all layers"}, "target": {"path": "a.txt"}}, "and their gradients in `methods`"),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"methods": ["longest", "rds+", "less"]}, r"RDS\+, LESS need a target.*name it in `target`"),
         ({"methods": ["cross-entropy-difference"]}, "cross-entropy difference needs a target"),
+        ({"at_equal_sentences": False, "selection": {"budget_unit": "sentences"}}, "give budgets in tokens"),
         ({"selection": {"exclude": ["0" * 12]}}, "have no meaning in a comparison"),
     ],
 )
@@ -105,7 +107,7 @@ def test_the_run_form_has_what_is_compared_after_the_corpus_and_no_approval() ->
     fields = CompareConfig.model_json_schema()["properties"]
     places = {name: field["position"] for name, field in fields.items()}
     assert "approval" not in fields
-    own = [places[name] for name in ("corpus", "methods", "budgets", "repeats", "target", "price_per_hour", "model")]
+    own = [places[name] for name in ("corpus", "target", "methods", "budgets", "repeats", "price_per_hour", "model")]
     assert own == sorted(own)
 
 
@@ -127,6 +129,18 @@ def test_what_embeds_and_chooses_is_a_run_that_a_worker_takes() -> None:
     for settings in (config.embedded(), config.aiming(), config.choosing(config.methods[1], 9)):
         assert type(settings) is CurateConfig
         assert CurateConfig.model_validate(settings.model_dump(mode="json")) == settings
+
+
+def test_budgets_are_bare_numbers_as_people_write_them() -> None:
+    assert comparison(budgets=["2k", 4000]).budgets == [2000, 4000]
+    with pytest.raises(ValidationError, match="leave the unit out here"):
+        comparison(budgets=["2k tokens"])
+
+
+def test_a_target_is_for_the_methods_that_aim_and_disturbs_no_other() -> None:
+    config = comparison(methods=["information", "gradient-matching"], target={"path": "aim.txt"})
+    aims = [config.choosing(method, 9).target for method in config.methods]
+    assert aims[0] is None and aims[1] == config.target and config.embedded().target is None
 
 
 def test_seeds_change_the_training_and_not_the_corpus() -> None:

@@ -21,9 +21,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_overrides_win_over_the_file_and_the_file_over_the_defaults(file: Path) -> None:
-    config = load_config(file, ["selection.budget_unit=tokens", "corpus.path=[a.txt, b.txt]", "seed=3"])
+    config = load_config(file, ["selection.budget_unit=sentences", "corpus.path=[a.txt, b.txt]", "seed=3"])
     assert (config.name, config.seed) == ("verses", 3)
-    assert (config.selection.budget, config.selection.budget_unit) == (7, "tokens")
+    assert (config.selection.budget, config.selection.budget_unit) == (7, "sentences")
     assert config.corpus.path == ["a.txt", "b.txt"]
     assert config.finetune.epochs == CurateConfig.model_validate({"corpus": {"path": "x"}}).finetune.epochs
 
@@ -70,10 +70,12 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(file: Path, override:
     ("overrides", "message"),
     [
         (["criterion=v-optimal"], "criterion v-optimal needs a target"),
-        (["target={path: t.txt}"], "a target is for the criteria v-optimal and gradient-matching, not information"),
-        (["criterion=v-optimal", "target={path: t.txt}", "algorithm=paper"], "paper needs submodularity"),
-        (["criterion=v-optimal", "target={path: t.txt}", "certificate=frank-wolfe"], "has no certificate"),
-        (["criterion=v-optimal", "target={path: t.txt}", "project_to=3"], "project_to cannot be used"),
+        (["criterion=v-optimal", "algorithm=paper"], "paper needs submodularity"),
+        (["criterion=v-optimal", "certificate=frank-wolfe"], "has no certificate"),
+        (["criterion=v-optimal", "project_to=3"], "project_to cannot be used"),
+        (["target={path: t.txt}"], "selection: target is a setting of its own now, beside `corpus`; move it out"),
+        (["budget=20 kg"], "selection: budget '20 kg': expected a number such as 20000, 20k, 20k tokens or 500 examp"),
+        (["budget=0.5 tokens"], "expected a number such as 20000"),
         (["project_to=3", f"extends={'a' * 64}"], "project_to cannot be used"),
         (["quota_column=kind"], "quota_column and quotas go together"),
         (["quotas={a: 3}"], "quota_column and quotas go together"),
@@ -90,6 +92,68 @@ def test_settings_of_the_selection_that_do_not_agree_are_refused_with_one_messag
     assert "1 settings are wrong" in str(caught.value)
 
 
+def test_a_target_that_the_criterion_has_no_use_for_is_refused(file: Path) -> None:
+    with pytest.raises(InputError, match="a target is for the criteria v-optimal and gradient-matching, not informat"):
+        load_config(file, ["target.path=t.txt", "selection.criterion=information"])
+
+
+@pytest.mark.parametrize(
+    ("budget", "means"),
+    [
+        ("20000", (20000, "tokens")),
+        ("20k", (20000, "tokens")),
+        ("1.5k tokens", (1500, "tokens")),
+        ("2M", (2_000_000, "tokens")),
+        ("500 examples", (500, "sentences")),
+        ("1 sentence", (1, "sentences")),
+    ],
+)
+def test_a_budget_may_be_written_as_people_do(file: Path, budget: str, means: tuple[int, str]) -> None:
+    selection = load_config(file, [f"selection.budget={budget}"]).selection
+    assert (selection.budget, selection.budget_unit) == means
+    shown = CurateConfig.model_json_schema()["$defs"]["SelectionConfig"]["properties"]["budget"]
+    assert [(kind["type"], kind["title"]) for kind in shown["anyOf"]] == [("integer", "number"), ("string", "text")]
+    assert shown["default"] == 20_000 and shown["title"] == "Budget"
+
+
+def test_a_unit_in_the_budget_counts_before_the_one_beside_it(file: Path) -> None:
+    selection = load_config(file, ["selection.budget_unit=tokens", "selection.budget=5 examples"]).selection
+    assert (selection.budget, selection.budget_unit) == (5, "sentences")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "criterion", "why"),
+    [
+        ([], "information", "auto: there is no target to choose towards"),
+        (["target.path=t.txt"], "gradient-matching", "auto: there is a target"),
+        (
+            ["target.path=t.txt", "selection.stop_below=1"],
+            "information",
+            "auto: gradient-matching has no stop_below",
+        ),
+        (
+            ["target.path=t.txt", "selection.certificate=frank-wolfe"],
+            "information",
+            "has no certificate, so",
+        ),
+        (
+            ["target.path=t.txt", "selection.project_to=8"],
+            "information",
+            "so the target is not used",
+        ),
+        (["selection.criterion=fisher-weighted"], "fisher-weighted", "as set"),
+    ],
+)
+def test_auto_chooses_a_criterion_and_says_why(file: Path, overrides: list[str], criterion: str, why: str) -> None:
+    config = load_config(file, overrides)
+    said = config.criterion_in_words()
+    assert said.startswith(f"Criterion: {criterion} (") and why in said and "\n" not in said
+    resolved = config.resolved()
+    assert resolved.selection.criterion == criterion and resolved.resolved() == resolved
+    assert resolved.target == (config.target if criterion == "gradient-matching" else None)
+    assert CurateConfig.model_validate(resolved.model_dump()) == resolved
+
+
 def test_top_p_without_a_temperature_is_refused(file: Path) -> None:
     with pytest.raises(InputError, match=r"evaluation: .*top_p 0\.9 is for drawing tokens, but temperature 0 takes"):
         load_config(file, ["evaluation.top_p=0.9"])
@@ -97,11 +161,11 @@ def test_top_p_without_a_temperature_is_refused(file: Path) -> None:
 
 
 def test_a_target_is_read_like_a_corpus_and_credentials_in_it_are_refused(file: Path) -> None:
-    config = load_config(file, ["selection.criterion=v-optimal", "selection.target={path: t.txt, max_rows: 50}"])
-    assert config.selection.target is not None and config.selection.target.max_rows == 50
+    config = load_config(file, ["selection.criterion=v-optimal", "target={path: t.txt, max_rows: 50}"])
+    assert config.target is not None and config.target.max_rows == 50
     assert CurateConfig.model_validate(config.model_dump()) == config
     with pytest.raises(InputError, match="credentials or a signature in the URL"):
-        load_config(file, ["selection.target={path: 's3://me:secret@bucket/t.txt'}"])
+        load_config(file, ["target={path: 's3://me:secret@bucket/t.txt'}"])
 
 
 @pytest.mark.parametrize(

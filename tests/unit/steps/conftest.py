@@ -32,7 +32,7 @@ def run(tmp_path: Path, corpus_file: Path, tiny_model_folder: Path) -> Run:
             "name": "verses",
             "corpus": {"path": str(corpus_file)},
             "model": {"path": str(tiny_model_folder)},
-            "selection": {"budget": 8},
+            "selection": {"budget": 8, "budget_unit": "sentences"},
             "embedding": {"shard_rows": 16},
             "finetune": {"epochs": 1},
             "store": str(tmp_path / "store"),

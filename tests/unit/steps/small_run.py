@@ -48,5 +48,5 @@ class Run:
     def changed(self, **sections: dict[str, Any]) -> Run:
         values = self.config.model_dump()
         for name, settings in sections.items():
-            values[name].update(settings)
+            values[name] = {**(values[name] or {}), **settings}
         return Run(self.store, CurateConfig.model_validate(values))

@@ -98,10 +98,10 @@ def test_a_corpus_that_loses_every_token_to_learn_from_is_an_error(tmp_path: Pat
 
 def test_so_is_a_target_that_does(tmp_path: Path, tiny_model_folder: Path) -> None:
     target = write_rows(tmp_path / "target.jsonl", long_prompts())
-    selection = {"criterion": "v-optimal", "target": {"path": str(target)}}
-    config = config_of(tmp_path, tiny_model_folder, verses(), selection=selection)
+    aim = {"selection": {"criterion": "v-optimal"}, "target": {"path": str(target)}}
+    config = config_of(tmp_path, tiny_model_folder, verses(), **aim)
     store = Store(config.store)
-    with pytest.raises(InputError, match=r"^selection\.target has no token to learn from in its 20 rows"):
+    with pytest.raises(InputError, match=r"^target has no token to learn from in its 20 rows"):
         check_corpora(store, config, read_corpus(store, config), read_target(store, config))
 
 

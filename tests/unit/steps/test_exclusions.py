@@ -57,7 +57,7 @@ def pool(tmp_path: Path, tiny_model_folder: Path) -> Pool:
                 "corpus": {"path": str(verses)},
                 "model": {"path": str(tiny_model_folder)},
                 "embedding": {"shard_rows": 8},
-                "selection": {"budget": 5},
+                "selection": {"budget": 5, "budget_unit": "sentences"},
                 "finetune": {"epochs": 2, "batch_tokens": 40},
                 "store": str(tmp_path / "store"),
             }

@@ -128,7 +128,7 @@ def test_other_settings_are_another_corpus(config: CurateConfig, settings: dict[
 
 @pytest.mark.usefixtures("settled")
 def test_a_corpus_and_a_target_of_the_same_files_are_two(config: CurateConfig, folder: Path) -> None:
-    values = {**config.model_dump(), "selection": {"criterion": "v-optimal", "target": {"path": str(folder)}}}
+    values = {**config.model_dump(), "selection": {"criterion": "v-optimal"}, "target": {"path": str(folder)}}
     aimed = CurateConfig.model_validate(values)
     store = Store(config.store)
     corpus, target = read_corpus(store, aimed), read_target(store, aimed)

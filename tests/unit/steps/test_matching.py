@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,15 @@ def test_embeddings_for_another_criterion_have_no_gradients(config: CurateConfig
     keys = [embed_shard(store, other, shard).key for shard in corpus.facts["shard_keys"]]
     with pytest.raises(InputError, match="no such file"):
         select_informative(store, config, corpus.key, keys)
+
+
+def test_quotas_go_by_a_column_of_the_corpus(config: CurateConfig, tmp_path: Path) -> None:
+    rows = [{"text": f"verse {n} of {'may ' * (n % 5 + 1)}", "kind": "ode" if n % 3 else "hymn"} for n in range(40)]
+    (tmp_path / "verses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = config.model_dump()
+    values["corpus"]["path"] = str(tmp_path / "verses.jsonl")
+    values["selection"] |= {"budget": "8 examples", "quota_column": "kind", "quotas": {"ode": 2}}
+    bound = CurateConfig.model_validate(values)
+    _, selection, _ = chosen(bound)
+    kinds = [row["kind"] for row in picked_rows(Store(config.store), load_picks(Store(config.store), selection.key))]
+    assert kinds.count("ode") == 2 and kinds.count("hymn") == 6

@@ -33,11 +33,8 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
         {
             "corpus": {"path": str(tmp_path / "verses.txt"), "held_out_fraction": 0.3},
             "model": {"path": str(tiny_model_folder)},
-            "selection": {
-                "budget": 6,
-                "criterion": "v-optimal",
-                "target": {"path": str(tmp_path / "target.txt")},
-            },
+            "target": {"path": str(tmp_path / "target.txt")},
+            "selection": {"budget": 6, "budget_unit": "sentences", "criterion": "v-optimal"},
             "finetune": {"epochs": 1, "learning_rate": 0.1},
             "evaluation": {
                 "prompts": 2,

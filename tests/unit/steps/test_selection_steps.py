@@ -104,7 +104,7 @@ def target_file(tmp_path: Path) -> Path:
 
 def v_optimal(run: Run, target_file: Path) -> tuple[Run, Outcome, list[str], list[str], Outcome]:
     """The run by the V-optimal criterion: itself, corpus, embeddings, the target's embeddings, the selection."""
-    aimed = run.changed(selection={"criterion": "v-optimal", "target": {"path": str(target_file)}})
+    aimed = run.changed(selection={"criterion": "v-optimal"}, target={"path": str(target_file)})
     corpus, embeddings = aimed.embedded()
     target = read_target(aimed.store, aimed.config)
     keys = [outcome.key for outcome in embeddings]
@@ -144,7 +144,7 @@ def test_the_v_optimal_selection_is_the_librarys_towards_all_of_the_target(run: 
 
 def test_an_empty_target_is_refused_by_its_name(run: Run, target_file: Path) -> None:
     target_file.write_text("\n")
-    with pytest.raises(InputError, match=r"selection\.target, read as a corpus: the corpus is empty"):
+    with pytest.raises(InputError, match=r"target, read as a corpus: the corpus is empty"):
         v_optimal(run, target_file)
 
 

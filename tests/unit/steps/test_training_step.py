@@ -41,7 +41,7 @@ def config(tmp_path: Path, tiny_model_folder: Path) -> CurateConfig:
         {
             "corpus": {"path": str(tmp_path / "verses.txt"), "held_out_fraction": 0.4},
             "model": {"path": str(tiny_model_folder)},
-            "selection": {"budget": 8},
+            "selection": {"budget": 8, "budget_unit": "sentences"},
             "finetune": {"epochs": 2, "batch_tokens": 20},
             "evaluation": {"sentences": 6, "prompts": 2, "prompt_tokens": 2, "new_tokens": 2},
             "store": str(tmp_path / "store"),
