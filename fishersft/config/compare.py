@@ -200,8 +200,8 @@ class CompareConfig(CurateConfig):
                 chosen.criterion not in ("auto", "information")
                 or chosen.gradients == "all layers"
                 or bool(chosen.extends or chosen.exclude),
-                "selection.criterion, gradients, extends and exclude have no meaning in a comparison; name the criteria "
-                "and their gradients in `methods`",
+                "selection.criterion, gradients, extends and exclude have no meaning in a comparison; name the "
+                "criteria and their gradients in `methods`",
             ),
             (
                 self.selection.budget_unit == "sentences" and not self.at_equal_sentences,

@@ -76,7 +76,10 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ),
         ({"methods": [{"method": "longest", "gradients": "all layers"}]}, "all layers has no meaning for longest"),
         ({"selection": {"gradients": "all layers"}}, "is for criterion gradient-matching, not information"),
-        ({"selection": {"gradients": "all layers"}, "target": {"path": "a.txt"}}, "and their gradients in `methods`"),
+        (
+            {"selection": {"gradients": "all layers"}, "target": {"path": "a.txt"}},
+            "criteria and their gradients in `methods`",
+        ),
         ({"at_equal_sentences": False}, "give budgets in tokens"),
         ({"methods": ["longest", "rds+", "less"]}, r"RDS\+, LESS need a target.*name it in `target`"),
         ({"methods": ["cross-entropy-difference"]}, "cross-entropy difference needs a target"),
