@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
+Replicates = Annotated[int, typer.Option(min=2, help="How often everything is drawn anew.")]
 _SHORT = (
     "corpus.max_rows=1100",
     "model.max_tokens=32",
@@ -181,6 +182,83 @@ def robustness(
     changed["target"] = {"path": str(folder / "target.jsonl")}
     changed["evaluation"]["corpus"] = {"path": str(folder / "held-out.jsonl")}
     _run(CompareConfig.model_validate(changed))
+
+
+@reproduce_app.command()
+def tiny_target(
+    domain: Annotated[str, typer.Option(help="What the target is a sample of.")] = "shakespeare",
+    domains: Annotated[
+        Path | None, typer.Option(help="A folder of further domains, a NAME.txt each, with texts between blank lines.")
+    ] = None,
+    corpora: Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")] = Path(
+        "corpora"
+    ),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """25 texts to aim at in a pool of which a tenth is like them: gradient matching against its peers.
+
+    Every replicate draws pool, target and held-out texts anew.
+    """
+    from fishersft.experiments.domains import domain_texts
+    from fishersft.steps.mixed_pools import write_mixed_domains
+
+    settings, texts = _preset("tiny-target", overrides, CompareConfig), domain_texts(domains)
+    if domain not in texts:
+        raise typer.BadParameter(f"{domain!r} is none of the domains: {', '.join(texts)}")
+    others = [name for name in texts if name != domain]
+    pool = {domain: 100, **{name: 900 // len(others) + (n < 900 % len(others)) for n, name in enumerate(others)}}
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / f"tiny-target-{domain}" / str(replicate)
+        write_mixed_domains(texts, pool, domain, 25, 200, folder, settings.seed + replicate)
+        changed = settings.model_dump()
+        changed["corpus"]["path"] = str(folder / "pool.jsonl")
+        changed["target"]["path"] = str(folder / "target.jsonl")
+        changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+        for method in changed["methods"]:
+            method["keep"] = domain if method["method"] == "perfect-filter" else None
+        return CompareConfig.model_validate(changed)
+
+    _replicated(f"tiny-target-{domain}", drawn, replicates)
+
+
+@reproduce_app.command()
+def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
+    """What a perfect choice could win on a clean corpus: as many steps with batches ten times as large.
+
+    Every replicate draws pool and held-out examples anew.
+    """
+    settings = _preset("ceiling", overrides, CompareConfig)
+    _replicated("ceiling", lambda _: settings, replicates)
+
+
+def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: int) -> None:
+    """Runs a comparison for every replicate, each with a seed of its own, and prints and saves what they say together.
+
+    Args:
+        drawn: the settings of a replicate, with its texts written; the seed is added here.
+    """
+    from fishersft.reporting.replicates import over_replicates, replicates_sheet
+    from fishersft.reporting.tables import markdown_table, sheet_table
+    from fishersft.steps.comparing import load_comparison
+    from fishersft.steps.outcome import open_store
+
+    found = []
+    for replicate in range(replicates):
+        settings = drawn(replicate)
+        own = {"name": f"{name}-{replicate}", "seed": settings.seed + replicate}
+        settings = settings.model_copy(update={**own, "output": f"{settings.output}/{name}/{replicate}"})
+        result = load_plug_in("fishersft.flows", "compare")(settings)
+        found.append(load_comparison(open_store(settings.store), result.report))
+        terminal.print_lines([f"replicate {replicate + 1} of {replicates}: {found[-1].headline}"])
+    perfect = settings.perfect_filter
+    together = over_replicates(found, settings.methods[0].name, None if perfect is None else perfect.name)
+    sheet = replicates_sheet(together)
+    terminal.console.print(sheet_table(sheet))
+    file = Path(settings.output).parent / "replicates.md"
+    file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
+    terminal.print_path("table", str(file))
 
 
 def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:

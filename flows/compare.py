@@ -7,7 +7,7 @@ from itertools import product
 from prefect import State
 from prefect.states import Cancelled
 
-from fishersft.config.compare import DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import DRAWN, LARGE_BATCH, CompareConfig, MethodConfig
 from fishersft.data.claims import AtWork
 from fishersft.data.runs import recorded_run
 from fishersft.numerics.greedy import BudgetUnit
@@ -146,7 +146,8 @@ class _Trainings:
         """A method at a budget with a seed, its two uniform controls, and the judge's verdicts."""
         unit, own = self._config.selection.budget_unit, f"{method.name}, {budget:,}, seed {seed}"
         chosen = self.choose(method, budget, seed)
-        sizes = {"tokens": chosen.facts["tokens"], "sentences": chosen.facts["sentences"]}
+        share = LARGE_BATCH if method.method == "large-batch" else 1  # of what its control has
+        sizes = {name: chosen.facts[name] // share for name in ("tokens", "sentences")}
         if not chosen.facts.get("exhausted"):  # then a control has all that the budget allows
             sizes[unit] = budget
         as_many_tokens = self._draw(sizes["tokens"], "tokens", seed)

@@ -35,22 +35,25 @@ Method = Literal[
     "less-round-robin",
     "perfect-filter",
     "target-alone",
+    "large-batch",
 ]
 # The methods that are criteria of `selection`.
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high", "cross-entropy-difference")
 # Another seed, another choice.
-DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone")
+DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone", "large-batch")
 # Methods that compare every example with the target through a model.
 TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
 TARGET_ALONE = "target alone"
+LARGE_BATCH = 10  # times the tokens of the budget, in as many steps
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
     "target-alone": TARGET_ALONE,
+    "large-batch": f"uniform, {LARGE_BATCH} times the tokens a step",
     "rds+": "RDS+",
     "cross-entropy-difference": "cross-entropy difference",
     "less": "LESS",

@@ -13,7 +13,7 @@ import torch
 
 from fishersft import baselines
 from fishersft.config import CurateConfig
-from fishersft.config.compare import CRITERIA, DRAWN, CompareConfig, MethodConfig
+from fishersft.config.compare import CRITERIA, DRAWN, LARGE_BATCH, CompareConfig, MethodConfig
 from fishersft.data.block_files import EMBEDDINGS_FILE, read_nll
 from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
@@ -55,6 +55,9 @@ def select_by(
     """
     if method.trains_on_target:
         return _with_target(store, config, method, budget, seed, known, on_progress)
+    if method.method == "large-batch":
+        unit = config.selection.budget_unit
+        return draw_uniformly(store, config, LARGE_BATCH * budget, unit, seed, known.corpus, known.embeddings)
     if method.method in CRITERIA:
         return _by_criterion(store, config.choosing(method, budget), known, on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization

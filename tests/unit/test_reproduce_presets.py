@@ -22,7 +22,10 @@ PRESETS = resources.files("fishersft.experiments").joinpath("presets")
 MISSING = {"language-model": ("name", "any"), "weak-to-strong": ("finetune.model.path", "stronger")}
 KINDS = {
     "speed": SpeedConfig,
-    **dict.fromkeys(("language-model", "criterion", "perplexity", "robustness", "weak-to-strong"), CompareConfig),
+    **dict.fromkeys(
+        ("ceiling", "language-model", "criterion", "perplexity", "robustness", "tiny-target", "weak-to-strong"),
+        CompareConfig,
+    ),
 }
 
 

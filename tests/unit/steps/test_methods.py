@@ -35,7 +35,7 @@ from fishersft.steps.target_training import check_target_fits
 from tests.conftest import random_llama
 
 BUDGET = 150  # tokens
-ELSEWHERE = ("target-alone", *TOWARDS_TARGET)  # the former is tested below, the others in test_towards_target.py
+ELSEWHERE = ("target-alone", "large-batch", *TOWARDS_TARGET)  # tested below, and in test_towards_target.py
 SETTINGS: dict[str, dict[str, Any]] = {
     "stratified": {"column": "sevenths"},
     "perfect-filter": {"column": "sevenths", "keep": "3"},
@@ -291,6 +291,11 @@ def test_spectra_beside_the_blocks_bound_the_gains_of_weighted_blocks_too(pool: 
             for x in blocks
         ]
         assert (bounds >= np.array(exact) - 1e-9).all()
+
+
+def test_a_large_batch_is_a_uniform_choice_of_ten_times_the_budget(pool: Pool) -> None:
+    drawn = draw_uniformly(pool.store, pool.config, 300, "tokens", 4, pool.corpus.key, pool.embeddings)
+    assert pool.choose("large-batch", seed=4, budget=30).key == drawn.key
 
 
 def test_the_share_on_target_is_of_tokens_and_the_targets_own_rows_are_on_it(pool: Pool) -> None:
