@@ -62,7 +62,7 @@ def over_replicates(
     """
     fair = [{item.method: item for item in found.versus if item.basis == "tokens and steps"} for found in comparisons]
     methods = [primary, *(method for method in fair[0] if method != primary)]
-    filtered = None if perfect_filter is None else np.mean([of[perfect_filter].mean.value for of in fair])
+    filtered = None if perfect_filter is None else float(np.mean([of[perfect_filter].mean.value for of in fair]))
     found = [_over_replicates([of[method] for of in fair], comparisons, filtered) for method in methods]
     corrected = [found[0].p, *holm([item.p for item in found[1:]])]
     return [item.model_copy(update={"p_corrected": p}) for item, p in zip(found, corrected, strict=True)]

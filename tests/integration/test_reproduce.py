@@ -115,3 +115,23 @@ def test_robustness_is_measured_on_a_pool_of_which_half_is_noise(
     assert len(pool) == 1600
     comparison = read_comparison(tmp_path / "output" / "noise" / "comparison" / "comparison.json")
     assert [item.method for item in comparison.versus] == ["V-optimal"]
+
+
+def test_a_tiny_target_is_aimed_at_in_pools_drawn_anew_and_a_table_says_what_they_show_together(
+    prefect_server: PrefectServer, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    settings = {"model__path": tiny_model_folder, "model__max_tokens": 32, "budgets": "[400]", "finetune__epochs": 1}
+    methods = "[gradient-matching, {method: perfect-filter, column: domain, keep: domain}]"
+    words = ("--corpora", str(tmp_path / "corpora"), "--domain", "python-manual", "--replicates", "2")
+    printed = reproduce(prefect_server, "tiny-target", tmp_path, *words, methods=methods, **settings)
+    assert "replicate 2 of 2" in printed
+    table = (tmp_path / "output" / "tiny-target-python-manual" / "replicates.md").read_text()
+    assert [line.split("|")[1].strip() for line in table.splitlines()[4:] if line] == [
+        "gradient matching",
+        "perfect-filter",
+    ]
+    pools = [(tmp_path / "corpora" / "tiny-target-python-manual" / n / "pool.jsonl").read_text() for n in "01"]
+    assert all(len(pool.splitlines()) == 1000 for pool in pools) and pools[0] != pools[1]
+    first = read_comparison(tmp_path / "output" / "tiny-target-python-manual" / "0" / "comparison" / "comparison.json")
+    on_target = {arm.method: arm.on_target for arm in first.arms}
+    assert on_target["perfect-filter"] == 1 and 0 < (on_target["uniform"] or 0) < 0.3
