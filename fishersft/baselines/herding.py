@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def herding(
     mean: Array | None = None,
     already_chosen: tuple[Array, int] | None = None,
     groups: Sequence[object] | np.ndarray | None = None,
-    quotas: Mapping[object, int] | None = None,
+    quotas: Mapping[Any, int] | None = None,
     budget_unit: BudgetUnit = "sentences",
     seed: int = 0,
     on_pick: Callable[[int, int], None] | None = None,

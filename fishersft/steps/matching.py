@@ -61,7 +61,7 @@ def match_gradients(
         mean=mean,
         already_chosen=already,
         groups=groups,
-        quotas={**settings.quotas},
+        quotas=settings.quotas,
         budget_unit=settings.budget_unit,
         on_pick=report,
     )
