@@ -48,7 +48,7 @@ _SHOWN_PICKS = 5
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="`fishersft config` prints one to start from.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SETTING=VALUE", help="Such as selection.budget=500; repeatable."),
+    typer.Option("--set", metavar="SETTING=VALUE", help="Such as selection.budget=20k; repeatable."),
 ]
 
 

@@ -101,7 +101,7 @@ def commented_defaults(kind: type[CurateConfig] = CurateConfig) -> str:
 def _apply(values: dict[str, Any], override: str) -> None:
     name, separator, text = override.partition("=")
     if not separator or not name:
-        raise InputError(f"--set {override}: expected SECTION.SETTING=VALUE, such as selection.budget=500")
+        raise InputError(f"--set {override}: expected SECTION.SETTING=VALUE, such as selection.budget=20k")
     *sections, setting = name.split(".")
     place = values
     for section in sections:
