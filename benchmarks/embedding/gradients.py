@@ -1,4 +1,4 @@
-"""What gradients cost beside embeddings: python -m benchmarks.embedding.gradients (about a minute).
+"""What gradients cost beside embeddings: python -m benchmarks.embedding.gradients (some minutes, on one core).
 
 Shakespeare's speeches of at most 64 tokens through SmolLM2-135M in float32, in turns: embeddings alone, embeddings with
 the last layer's gradient sketches, and the gradient sketches of all layers.
@@ -6,7 +6,6 @@ the last layer's gradient sketches, and the gradient sketches of all layers.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -29,7 +28,7 @@ _ROUNDS = 3
 
 def main(sentences: int = 60, store: Annotated[str, typer.Option(help="Has the model.")] = "build/bench-store") -> None:
     """Print the table as Markdown: the best of three rounds."""
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+    torch.set_num_threads(1)  # so that processor seconds say what the work takes, however busy the machine is
     folder = prepare_model(Store(store), ModelConfig()).folder
     model, tokeniser = load_model(folder, "float32", torch.device("cpu")), Tokeniser(load_tokenizer(folder), 64)
     batch = [tokeniser(TextExample(text)) for text in speeches(sentences)]
