@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from fishersft import terminal
 from fishersft.cli import app
 from fishersft.errors import InputError
 from tests.judge_server import JudgeServer, fails, running_judge_server, says
@@ -18,7 +19,7 @@ from tests.judge_server import JudgeServer, fails, running_judge_server, says
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[JudgeServer]:
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(terminal.console, "width", 160)
     monkeypatch.chdir(tmp_path)
     with running_judge_server() as server:
         yield server

@@ -181,7 +181,9 @@ def test_every_kind_that_a_step_makes_may_be_on_record() -> None:
         kind
         for file in steps.glob("*.py")
         for kind in re.findall(
-            r'(?:find_or_make\(\s*store,|store\.publish\()\s*"([^"]+)"', file.read_text(encoding="utf-8")
+            r'(?:find_or_make\(\s*store,|store\.publish\(|Work\(|^KIND =)\s*"([^"]+)"',
+            file.read_text(encoding="utf-8"),
+            re.MULTILINE,
         )
     }
     assert made == set(KINDS)

@@ -145,9 +145,7 @@ def expected(pool: Pool, method: str) -> list[int]:
     return [int(place) for place in ways[method]()]
 
 
-@pytest.mark.parametrize(
-    "method", [method for method in get_args(Method) if method not in ("target-alone", *TOWARDS_TARGET)]
-)
+@pytest.mark.parametrize("method", [name for name in get_args(Method) if name not in ELSEWHERE])
 def test_a_method_chooses_what_the_librarys_function_chooses(pool: Pool, method: str) -> None:
     if method == "facility-location" and importlib.util.find_spec("submodlib") is None:
         pytest.skip("needs submodlib (pip install 'fishersft[baselines]')")

@@ -51,8 +51,8 @@ def settings(tmp_path: Path, tiny_model_folder: Path) -> dict[str, Any]:
 class Pool:
     """The corpus of a config, embedded and sketched; the target too, where there is one."""
 
-    def __init__(self, settings: dict[str, Any], **selection: Any) -> None:
-        merged = {**settings, "selection": {**settings["selection"], **selection}}
+    def __init__(self, settings: dict[str, Any], target: dict[str, str] | None = None, **selection: Any) -> None:
+        merged = {**settings, "target": target, "selection": {**settings["selection"], **selection}}
         self.config = CurateConfig.model_validate(merged)
         self.store = Store(self.config.store)
         self.corpus = read_corpus(self.store, self.config)
@@ -60,7 +60,7 @@ class Pool:
         self.embeddings = [embed_shard(self.store, self.config, shard).key for shard in self.shards]
         self.gradients = [sketch_shard(self.store, self.config, shard).key for shard in self.shards]
         self.target = list[str]()
-        if self.config.selection.target is not None:
+        if self.config.target is not None:
             aiming = target_config(self.config)
             shards = read_target(self.store, self.config).facts["shard_keys"]
             self.target = [sketch_shard(self.store, aiming, shard).key for shard in shards]
