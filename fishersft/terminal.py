@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.box import SIMPLE
@@ -147,7 +147,6 @@ def print_made(result: RunResult) -> None:
 
 def print_comparison(settings: CompareConfig, result: RunResult) -> None:
     """A comparison's tables, its verdict and warnings, and where it is."""
-    from fishersft.reporting.comparison import Basis
     from fishersft.reporting.comparison_sheets import duels, summary, verdicts
     from fishersft.reporting.tables import sheet_table
     from fishersft.steps.comparing import load_comparison
@@ -155,8 +154,7 @@ def print_comparison(settings: CompareConfig, result: RunResult) -> None:
     from fishersft.steps.publishing import output_folder
 
     comparison = load_comparison(open_store(settings.store), result.report)
-    verdict_sheets = [verdicts(comparison, basis) for basis in get_args(Basis)]
-    for sheet in (summary(comparison), *verdict_sheets, *duels(comparison)):
+    for sheet in (summary(comparison), verdicts(comparison, "sentences"), *duels(comparison)):
         if sheet.rows:
             console.print(sheet_table(sheet))
     console.print(f"[bold]{escape(comparison.headline)}[/]", highlight=False)

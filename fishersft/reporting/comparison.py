@@ -176,22 +176,17 @@ class Comparison(Facts):
         """The verdict at equal tokens and steps, in one sentence."""
         fair = [item for item in self.versus if item.basis == "tokens and steps"]
         told = [self._told(item) for item in fair if item.p_corrected < SURE]
-        once = "" if self.seeds > 1 else " in a single training of each, which says nothing of its luck"
+        once = "" if self.seeds > 1 else " One training each, so the intervals do not cover the luck of training."
         if not told:
             excluded = max(item.excluded_gain for item in fair)
             return (
                 f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at "
-                f"{self.equal}{once}; gains above {excluded:.3f} nats a token are excluded."
+                f"{self.equal}; gains above {excluded:.3f} nats a token are excluded.{once}"
             )
         left = len(fair) - len(told)
-        rest = (
-            ""
-            if not left
-            else f"; of the other {left} no difference was shown"
-            if left > 1
-            else ("; of the other no difference was shown")
-        )
-        return f"At {self.equal}{once}, beside a uniform choice: {'; '.join(told)}{rest}."
+        others = "the other" if left == 1 else f"the other {left}"
+        rest = f"; for {others} no difference was shown" if left else ""
+        return f"Compared with a uniform choice at {self.equal}: {'; '.join(told)}{rest}.{once}"
 
     @property
     def equal(self) -> str:
@@ -201,8 +196,9 @@ class Comparison(Facts):
         return "equal tokens and steps"
 
     def _told(self, item: Versus) -> str:
-        difference = f"{abs(item.mean.value):.3f} nats a token, p {item.p_corrected:.2g} corrected"
-        return f"{item.method} of {item.budget:,} {self.unit} is {item.verdict} ({difference})"
+        p = "p < 0.001" if item.p_corrected < 0.001 else f"p {item.p_corrected:.2g}"
+        difference = f"{abs(item.mean.value):.3f} nats a token {item.verdict}"
+        return f"{item.method} ({item.budget:,} {self.unit}) is {difference} ({p})"
 
 
 def _listed(items: list[Versus]) -> str:

@@ -272,3 +272,11 @@ def test_workers_need_a_store_that_is_the_same_place_for_all_of_them(file: Path,
 def test_the_workers_deployment_is_one_of_the_flow_that_embeds(file: Path) -> None:
     with pytest.raises(InputError, match=r"embedding\.deployment: String should match pattern '\^embed-shards/"):
         load_config(file, ["embedding.deployment=curate/manual", "store=/shared/store"])
+
+
+def test_gradients_of_all_layers_are_matched_where_the_criterion_matches_gradients(file: Path) -> None:
+    all_layers = "selection.gradients=all layers"
+    assert load_config(file, [all_layers, "target.path=aim.txt"]).matches_all_layers
+    assert load_config(file, [all_layers, "selection.criterion=gradient-matching"]).matches_all_layers
+    with pytest.raises(InputError, match="all layers is for criterion gradient-matching, not information"):
+        load_config(file, [all_layers])
