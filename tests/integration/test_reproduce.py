@@ -88,7 +88,7 @@ def test_what_perplexity_adds_is_measured_at_equal_tokens_alone_and_without_a_ju
     printed = reproduce(
         prefect_server, "perplexity", tmp_path, **small_comparison(tmp_path, tiny_model_folder), budgets="[60]"
     )
-    assert "At equal tokens and steps" in printed and "At equal sentences" not in printed
+    assert "Outcome at equal tokens and steps" in printed and "At equal sentences" not in printed
     comparison = read_comparison(tmp_path / "output" / "comparison" / "comparison.json")
     assert len(comparison.versus) == 6 and not comparison.judges
     assert not (tmp_path / "store" / "generations").exists()

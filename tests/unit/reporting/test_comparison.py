@@ -135,8 +135,8 @@ def test_the_headline_says_what_is_equal_and_that_one_training_says_nothing_of_l
     found = comparison(against("longest", 0.08, 0.0001), seeds=1, counted_by_choosing_model=True)
     assert found.headline == (
         "Compared with a uniform choice at equal tokens as the choosing model counts them and equal steps: longest "
-        "(2,000 tokens) is 0.080 nats a token worse (p < 0.001). One training each, so the intervals do not cover the luck of "
-        "training."
+        "(2,000 tokens) is 0.080 nats a token worse (p < 0.001). One training each, so the intervals do not cover the "
+        "luck of training."
     )
 
 
