@@ -20,6 +20,7 @@ from fishersft.config import CurateConfig
 from fishersft.config.files import commented_defaults, load_config, load_run, load_settings
 from fishersft.corpus_cli import corpus
 from fishersft.deploy_cli import deploy, notify
+from fishersft.diagnose_cli import diagnose
 from fishersft.errors import InputError
 from fishersft.judge_cli import judge
 from fishersft.plug_ins import load_plug_in
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(store_app, name="store")
 app.add_typer(reproduce_app, name="reproduce")
 app.command()(corpus)
+app.command()(diagnose)
 app.command()(judge)
 app.command()(deploy)
 app.command()(notify)

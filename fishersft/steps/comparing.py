@@ -25,7 +25,7 @@ from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
 from fishersft.steps.worth import with_filter_shares, with_worth
 
-COMPARISON_VERSION = 1
+COMPARISON_VERSION = 2
 _FEW_SEEDS = 3
 _BY_ROWS = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
 _BY_OTHER_FEATURES = ("rds+", "less", "less-round-robin")
