@@ -49,7 +49,7 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
     with guarded_run():
         get_run_logger().info("%s", config.criterion_in_words())
         config = config.resolved()
-        tag_run(config.name, config.selection.criterion)
+        tag_run(config.name, config.chosen_criterion()[0])
         check_approval(config)
         check_measurable(config)
         tasks.check_models(config)

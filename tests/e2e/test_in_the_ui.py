@@ -101,9 +101,8 @@ def test_the_form_has_its_fields_in_order_with_choices_as_selects_and_optional_o
     wanted = ["Name", "Store", "Output", "Corpus", "Model", "Selection", "Approval", "Fine-tuning", "Evaluation"]
     places = [next(i for i, text in enumerate(sections) if text.removesuffix(" (Optional)") == name) for name in wanted]
     assert places == sorted(places)
-    expect(form.field("config", "Selection", "Criterion").get_by_role("button", name="Select Criterion")).to_have_text(
-        "information"
-    )
+    criterion = form.field("config", "Selection", "Criterion").get_by_role("button", name="Select Criterion")
+    expect(criterion).to_have_text("auto")
     expect(form.field("config", "Device").get_by_role("tab", name="empty")).to_have_attribute("aria-selected", "true")
     expect(form.field("config", "Corpus", "Path").get_by_role("tab")).to_have_text(["text", "several"])
 

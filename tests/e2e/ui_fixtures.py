@@ -61,6 +61,7 @@ def ui(
         "output": str(folder / "output"),
         "corpus": {"held_out_fraction": 0.25},
         "model": {"path": str(folder / "tiny-llama"), "max_tokens": 32},
+        "selection": {"budget_unit": "sentences"},
         "embedding": {"shard_rows": 30},
         "finetune": {"epochs": 1, "batch_tokens": 64},
         "evaluation": {"prompts": 3, "prompt_tokens": 4, "new_tokens": 4, "judging": {"calibration_pairs": 4}},
