@@ -13,7 +13,13 @@ from fishersft.data.store import Store
 from fishersft.steps.checking import check_corpora
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.embedding import embed_shard
-from fishersft.steps.evaluation import calibrate_judge, complete_prompts, judge_completions, measure_likelihood
+from fishersft.steps.evaluation import (
+    calibrate_judge,
+    complete_prompts,
+    is_measured,
+    judge_completions,
+    measure_likelihood,
+)
 from fishersft.steps.held_out import look_for_overlap
 from fishersft.steps.models import prepare_model
 from fishersft.steps.outcome import Outcome, open_store
@@ -22,7 +28,8 @@ from fishersft.steps.report_parts import RunKeys
 from fishersft.steps.reporting import make_report
 from fishersft.steps.selection import select_informative, select_uniform
 from fishersft.steps.this_run import describe_run
-from fishersft.steps.training import finetune_on
+from fishersft.steps.training import finetune_on, training_key
+from fishersft.steps.weights import until_measured
 
 # A process of its own a run, without importing torch and the others each time.
 _processes = multiprocessing.get_context("forkserver")
@@ -67,13 +74,21 @@ def run_all(config: CurateConfig) -> list[Outcome]:
     chosen = select_informative(store, config, corpus.key, embeddings)
     publish_dataset(store, config, corpus.key, chosen.key)
     at_random = select_uniform(store, config, corpus.key, embeddings, chosen.facts["tokens"])
-    measured = [measure_likelihood(store, config, corpus.key, None)]
-    written = [complete_prompts(store, config, corpus.key, None)]
+    measured, written = list[Outcome](), list[Outcome]()
+
+    def measure(training: str | None) -> None:
+        measured.append(measure_likelihood(store, config, corpus.key, training))
+        written.append(complete_prompts(store, config, corpus.key, training))
+
+    measure(None)
     trained = finetune_on(store, config, corpus.key, chosen.key)
-    trained_at_random = finetune_on(store, config, corpus.key, at_random.key, trained.facts["steps_per_epoch"])
-    for outcome in (trained, trained_at_random):
-        measured.append(measure_likelihood(store, config, corpus.key, outcome.key))
-        written.append(complete_prompts(store, config, corpus.key, outcome.key))
+    measure(trained.key)
+    as_uniform = store, config, corpus.key, at_random.key, trained.facts["steps_per_epoch"]
+    with until_measured(store, training_key(*as_uniform)):
+        trained_at_random = finetune_on(
+            *as_uniform, is_measured=lambda key: is_measured(store, config, corpus.key, key)
+        )
+        measure(trained_at_random.key)
     by_base, by_informative, by_uniform = (outcome.key for outcome in written)
     calibrated = calibrate_judge(store, config, corpus.key)
     against_uniform = judge_completions(store, config, by_informative, by_uniform)

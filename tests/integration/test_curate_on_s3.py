@@ -33,7 +33,7 @@ def test_a_second_run_on_s3_computes_nothing_and_says_so_in_ui_and_report(
     assert "made in" not in again.stdout + again.stderr
     shown = artifacts_of_the_last_run(prefect_server)
     rows = json.loads(shown["curate-shakespeare-store"])
-    assert {row["Kind"] for row in rows} >= {"corpus", "embeddings", "selection", "fine-tuned-model", "report"}
+    assert {row["Kind"] for row in rows} >= {"corpus", "embeddings", "selection", "training", "report"}
     assert all(row["Made"] == "0" and int(row["Found"]) > 0 for row in rows)
     assert "Since the last run" in shown["curate-shakespeare-summary"]
     page = s3_server.filesystem().cat_file(f"{bucket}/output/report/index.html").decode()
