@@ -71,6 +71,14 @@ class Budgeted:
         totals = self.lengths[order].cumsum()
         return order[: np.abs(totals - self.budget).argmin() + 1]
 
+    def ranked(self, costs: np.ndarray) -> np.ndarray:
+        """The candidates by rising cost, equals in the order of the corpus: positions, (m,).
+
+        Args:
+            costs: (m,), of the candidates.
+        """
+        return self.candidates[np.argsort(costs, kind="stable")]
+
     def values_of_candidates(self, values: Array, name: str) -> np.ndarray:
         """The candidates' share of one finite number a sentence: (m,), float64."""
         numbers_ = _as_float64(values, name)

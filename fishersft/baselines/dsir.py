@@ -53,7 +53,7 @@ def dsir(
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
     weights = budgeted.values_of_candidates(log_ratios, "log_ratios")
     drawn = weights + np.random.default_rng(seed).gumbel(size=len(weights))
-    return budgeted.prefix(budgeted.candidates[np.argsort(-drawn, kind="stable")])
+    return budgeted.prefix(budgeted.ranked(-drawn))
 
 
 def ngram_log_ratios(texts: Sequence[str], target: Sequence[str]) -> np.ndarray:

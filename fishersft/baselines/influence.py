@@ -80,4 +80,4 @@ def less(
         raise InputError(f"influence must have shape (tasks, sentences) with a task or more, not {table.shape}")
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
     scores = budgeted.values_of_candidates(table.max(axis=0), "influence")
-    return budgeted.prefix(budgeted.candidates[np.argsort(-scores, kind="stable")])
+    return budgeted.prefix(budgeted.ranked(-scores))

@@ -56,7 +56,7 @@ def density(
     hashing, drawing = np.random.SeedSequence(seed).spawn(2)
     scores = density_scores(vectors, bandwidth=bandwidth, rng=np.random.default_rng(hashing))
     keys = np.random.default_rng(drawing).gumbel(size=len(scores)) - np.log(scores)
-    return budgeted.prefix(budgeted.candidates[np.argsort(-keys, kind="stable")])
+    return budgeted.prefix(budgeted.ranked(-keys))
 
 
 def density_scores(

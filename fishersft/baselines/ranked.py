@@ -38,7 +38,7 @@ def longest(lengths: Array, budget: int, *, budget_unit: BudgetUnit = "sentences
         [1, 2]
     """
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
-    return budgeted.prefix(_ranked(budgeted, -budgeted.lengths[budgeted.candidates]))
+    return budgeted.prefix(budgeted.ranked(-budgeted.lengths[budgeted.candidates]))
 
 
 def ask_llm(
@@ -70,7 +70,7 @@ def ask_llm(
         [1, 2]
     """
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
-    return budgeted.prefix(_ranked(budgeted, -budgeted.values_of_candidates(scores, "scores")))
+    return budgeted.prefix(budgeted.ranked(-budgeted.values_of_candidates(scores, "scores")))
 
 
 def perplexity(
@@ -117,8 +117,8 @@ def perplexity(
     if part not in get_args(Part):
         raise InputError(f"part must be one of {', '.join(get_args(Part))}, not {part!r}")
     if part == "high":
-        return budgeted.prefix(_ranked(budgeted, -nats))
-    rising = _ranked(budgeted, nats)
+        return budgeted.prefix(budgeted.ranked(-nats))
+    rising = budgeted.ranked(nats)
     if part == "low":
         return budgeted.prefix(rising)
     ranks = np.arange(len(rising))
@@ -164,9 +164,4 @@ def cross_entropy_difference(
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
     before = budgeted.values_of_candidates(nats_before, "nats_before")
     after = budgeted.values_of_candidates(nats_after, "nats_after")
-    return budgeted.prefix(_ranked(budgeted, after - before))
-
-
-def _ranked(budgeted: Budgeted, costs: np.ndarray) -> np.ndarray:
-    """The candidates by rising cost, equals in the order of the corpus."""
-    return budgeted.candidates[np.argsort(costs, kind="stable")]
+    return budgeted.prefix(budgeted.ranked(after - before))
