@@ -18,6 +18,7 @@ from fishersft.steps import weights
 from fishersft.steps.held_out import stopping_examples
 from fishersft.steps.models import (
     SPREAD,
+    PreparedModel,
     device_of,
     devices_of,
     prepare_model,
@@ -31,6 +32,7 @@ from fishersft.steps.tokens import tokenised, tokens_digest
 
 if TYPE_CHECKING:
     from fishersft.models.finetuning import TrainingRecord
+    from fishersft.models.tokenising import Tokenised
     from fishersft.models.training_job import TrainingJob
 
 FINETUNING_VERSION = 2
@@ -154,26 +156,48 @@ def _training(
     key = artifact_key(weights.KIND, FINETUNING_VERSION, params, inputs)
 
     def train(folder: Path) -> dict[str, Any]:
-        from fishersft.models.training_job import TrainingJob
-
-        job = TrainingJob(
-            model=model.folder,
-            trust_remote_code=config.model.trust_remote_code,
-            chat_template=config.corpus.chat_template,
-            sentences=sentences,
-            held_out=stopping,
-            config=settings,
-            folder=folder,
-            checkpoints=store.scratch(f"{weights.KIND}-{key}"),
-            steps_per_epoch=steps_per_epoch,
-            mixed_precision=config.model.dtype == "bfloat16",
-            seed=config.seed,
-        )
-        release_models()
-        record = run_on_devices(job, device_of(config), on_progress)
+        checkpoints = store.scratch(f"{weights.KIND}-{key}")
+        record = train_into(folder, checkpoints, config, model, sentences, stopping, steps_per_epoch, on_progress)
         return {**asdict(record), "tokens": record.tokens_per_epoch * record.steps // record.steps_per_epoch}
 
     return _Training(key, params, inputs, sources, train)
+
+
+def train_into(
+    folder: Path,
+    checkpoints: Path,
+    config: CurateConfig,
+    model: PreparedModel,
+    sentences: list[Tokenised],
+    held_out: list[Tokenised],
+    steps_per_epoch: int | None,
+    on_progress: OnProgress | None,
+) -> TrainingRecord:
+    """Trains a model by the config's `finetune`, on the devices that the config asks for.
+
+    Args:
+        folder: takes up the trained model.
+        checkpoints: a place on this machine, from which a training that was cut short goes on.
+        held_out: what early stopping looks at.
+        steps_per_epoch, on_progress: as of `finetune_on`.
+    """
+    from fishersft.models.training_job import TrainingJob
+
+    job = TrainingJob(
+        model=model.folder,
+        trust_remote_code=config.model.trust_remote_code,
+        chat_template=config.corpus.chat_template,
+        sentences=sentences,
+        held_out=held_out,
+        config=config.finetune,
+        folder=folder,
+        checkpoints=checkpoints,
+        steps_per_epoch=steps_per_epoch,
+        mixed_precision=config.model.dtype == "bfloat16",
+        seed=config.seed,
+    )
+    release_models()
+    return run_on_devices(job, device_of(config), on_progress)
 
 
 def training_params(config: CurateConfig, settings: FinetuneConfig, steps_per_epoch: int | None) -> dict[str, Any]:

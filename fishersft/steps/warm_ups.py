@@ -18,7 +18,7 @@ from fishersft.steps.corpus import load_index, target_config
 from fishersft.steps.models import device_of, prepare_model, release_models, resolved
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 from fishersft.steps.tokens import shard_tokens, tokenise_shard, tokens_digest
-from fishersft.steps.training import run_on_devices, training_params
+from fishersft.steps.training import train_into, training_params
 
 if TYPE_CHECKING:
     from fishersft.models.tokenising import Tokenised
@@ -89,23 +89,9 @@ def tune_on_target(store: Store, config: CurateConfig, target: str, on_progress:
     ]
 
     def write(draft: Draft) -> None:
-        from fishersft.models.training_job import TrainingJob
-
-        job = TrainingJob(
-            model=model.folder,
-            trust_remote_code=config.model.trust_remote_code,
-            chat_template=config.corpus.chat_template,
-            sentences=sentences,
-            held_out=[],
-            config=settings,
-            folder=draft.folder,
-            checkpoints=draft.checkpoint.with_suffix(""),
-            steps_per_epoch=None,
-            mixed_precision=config.model.dtype == "bfloat16",
-            seed=config.seed,
-        )
-        release_models()
-        draft.facts.update(asdict(run_on_devices(job, device_of(config), on_progress)))
+        brief, checkpoints = config.model_copy(update={"finetune": settings}), draft.checkpoint.with_suffix("")
+        record = train_into(draft.folder, checkpoints, brief, model, sentences, [], None, on_progress)
+        draft.facts.update(asdict(record))
 
     params = training_params(config, settings, None)
     inputs = {"model": model.fingerprint, "target": tokens_digest(sentences)}
