@@ -8,6 +8,7 @@ from fishersft.baselines.budgets import Array
 from fishersft.baselines.round_robin import round_robin
 from fishersft.errors import InputError
 from fishersft.numerics.greedy import BudgetUnit
+from fishersft.numerics.likeness import unit
 
 
 def rds_plus(
@@ -74,14 +75,3 @@ def cosine_similarities(target: Array, pool: Array) -> np.ndarray:
     if not len(aims):
         raise InputError("every vector of the target is zero, so there is nothing to be near to; name another target")
     return unit(aims) @ unit(vectors).T
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """The vectors at length 1: (n, dim), float64; those of zeros stay zero.
-
-    Example:
-        >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6, 0.8], [0.0, 0.0]]
-    """
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1.0)

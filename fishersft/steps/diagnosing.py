@@ -9,14 +9,14 @@ import numpy as np
 
 from fishersft import baselines
 from fishersft.config import CurateConfig
-from fishersft.data.examples import as_text
 from fishersft.data.store import Store
 from fishersft.numerics import TokenBlocks
 from fishersft.numerics.likeness import effective_rank, share_like_target
-from fishersft.steps.corpus import load_index, read_corpus, read_target, shard_examples, target_config
+from fishersft.steps.corpus import load_index, read_corpus, read_target, target_config
 from fishersft.steps.embedding import embed_shard
 from fishersft.steps.outcome import OnProgress
 from fishersft.steps.picks import shard_blocks
+from fishersft.steps.row_scores import find_near_copies
 from fishersft.steps.tokens import check_rows
 
 MOST_ROWS = 2000
@@ -96,11 +96,11 @@ def diagnose(store: Store, config: CurateConfig, on_progress: OnProgress | None 
         corpora.append((target_config(config), read_target(store, config).key))
     check_rows(store, config, corpora)
     pool, *target = _embedded(store, corpora, on_progress)
-    settings = config.selection
+    settings, copies = config.selection, find_near_copies(store, config, corpus.key).facts["near_copies"]
     return Diagnosis(
         sampled=len(pool),
         rows=len(pool) + corpus.facts["beyond_max_rows"],
-        near_copies=_near_copies(store, config, load_index(store, corpus.key).shards),
+        near_copies=copies / len(pool),
         rank=effective_rank(pool.values.float().numpy()),
         dim=pool.dim,
         target_examples=len(target[0]) if target else 0,
@@ -138,8 +138,3 @@ def _embedded(
 def _vectors(blocks: TokenBlocks) -> np.ndarray:
     """The mean embedding of each example that has a token."""
     return baselines.mean_embeddings(blocks)[blocks.lengths.numpy() > 0]
-
-
-def _near_copies(store: Store, config: CurateConfig, shards: Sequence[str]) -> float:
-    texts = [as_text(example) for shard in shards for example in shard_examples(store, config.corpus, shard)]
-    return float((baselines.near_copies(texts) != np.arange(len(texts))).mean())

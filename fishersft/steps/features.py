@@ -15,12 +15,13 @@ from fishersft.data.store import Draft, Store
 from fishersft.models.source import tokenizer_fingerprint
 from fishersft.steps.models import PreparedModel, device_of, loaded_model, prepare_model, resolved
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
+from fishersft.steps.row_scores import SCORES_FILE
 from fishersft.steps.tokens import shard_tokens, tokenise_shard
 
 REPRESENTATION_VERSION = 1
 GRADIENT_VERSION = 1
-NATS_VERSION = 1
-_FEATURES_FILE, _NATS_FILE = "features.safetensors", "nats.parquet"
+NATS_VERSION = 2
+_FEATURES_FILE = "features.safetensors"
 
 
 def represent_shard(store: Store, config: CurateConfig, shard: str, on_progress: OnProgress | None = None) -> Outcome:
@@ -106,7 +107,7 @@ def nats_after_tuning(
             chosen = [sentences[i] for i in counted]
             nll = sentence_nll(loaded, chosen, config.embedding.batch_tokens, on_progress)
             nats[counted] = nll / [sentence.loss_tokens for sentence in chosen]
-        pq.write_table(pa.table({"nats": pa.array(nats, pa.float64())}), draft.folder / _NATS_FILE)
+        pq.write_table(pa.table({"nats": pa.array(nats, pa.float64())}), draft.folder / SCORES_FILE)
 
     params: dict[str, Any] = {"of": "nats per token", "dtype": config.model.dtype}
     inputs = {"warm_up": tuned, "tokens": tokens.facts["digest"]}
@@ -125,12 +126,6 @@ def mean_feature(store: Store, keys: list[str]) -> np.ndarray:
     files = [load_file(store.fetch("features", key) / _FEATURES_FILE) for key in keys]
     total = sum(file["lengths"].astype(np.float64) @ file["directions"].astype(np.float64) for file in files)
     return np.atleast_2d(total / sum(len(file["lengths"]) for file in files))
-
-
-def read_nats(store: Store, keys: list[str]) -> np.ndarray:
-    """What `nats_after_tuning` found of some shards, one after another: (examples,), float64."""
-    tables = [pq.read_table(store.fetch("scores", key) / _NATS_FILE) for key in keys]
-    return np.concatenate([table["nats"].to_numpy() for table in tables])
 
 
 def _write_features(features: np.ndarray, folder: Path, dtype: type[np.floating]) -> None:

@@ -24,7 +24,7 @@ from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest
 from fishersft.steps.models import device_of, loaded_model, loaded_tokeniser, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
-from fishersft.steps.row_scores import SCORES_FILE, find_near_copies, log_ratios, values_of
+from fishersft.steps.row_scores import SCORES_FILE, find_near_copies, log_ratios, read_scores, values_of
 from fishersft.steps.saved_picks import save_picks
 from fishersft.steps.selection import select_informative
 from fishersft.steps.target_training import Target, add_target, repeat_target
@@ -170,8 +170,7 @@ def _score_keys(store: Store, config: CompareConfig, method: MethodConfig, known
 def _scores(store: Store, method: MethodConfig, known: ChosenFrom, keys: Sequence[str]) -> np.ndarray:
     """What a method goes by, where that is not in the token blocks, a value a sentence; empty for the others."""
     if keys:
-        tables = [pq.read_table(store.fetch("scores", key) / SCORES_FILE) for key in keys]
-        return np.concatenate([table.column(0).to_numpy() for table in tables])
+        return read_scores(store, keys)
     if method.column is not None:
         return values_of(store, method, load_index(store, known.corpus))
     if method.method.startswith("perplexity") or method.method == "cross-entropy-difference":

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fishersft import baselines
-from fishersft.config import CorpusConfig
+from fishersft.config import CorpusConfig, CurateConfig
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
@@ -24,7 +24,13 @@ LOG_RATIOS_VERSION = 1
 _NAMED_VALUES = 5
 
 
-def find_near_copies(store: Store, config: CompareConfig, corpus: str) -> Outcome:
+def read_scores(store: Store, keys: Sequence[str]) -> np.ndarray:
+    """The one column of artifacts of kind "scores", one after another: (sentences,)."""
+    tables = [pq.read_table(store.fetch("scores", key) / SCORES_FILE) for key in keys]
+    return np.concatenate([table.column(0).to_numpy() for table in tables])
+
+
+def find_near_copies(store: Store, config: CurateConfig, corpus: str) -> Outcome:
     """Which examples of the pool nearly repeat an earlier one, see `near_copies`: an artifact of kind "scores"."""
     shards = load_index(store, corpus).shards
 

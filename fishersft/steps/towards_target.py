@@ -10,7 +10,8 @@ import numpy as np
 
 from fishersft import baselines
 from fishersft.data.store import Store
-from fishersft.steps.features import mean_feature, read_features, read_nats
+from fishersft.steps.features import mean_feature, read_features
+from fishersft.steps.row_scores import read_scores
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def pick_towards_target(
         settings: `budget_unit` and `seed`, as the baselines have them.
     """
     if method == "cross-entropy-difference":
-        after = read_nats(store, evidence.pool[0])
+        after = read_scores(store, evidence.pool[0])
         return baselines.cross_entropy_difference(nats_before, after, lengths, budget, **settings)
     if method == "rds+":
         pool, target = read_features(store, evidence.pool[0]), read_features(store, evidence.target[0])
