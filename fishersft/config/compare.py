@@ -45,14 +45,15 @@ DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter
 # Methods that compare every example with the target through a model.
 TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
-TARGET_ALONE = "target alone"
+# Not ways to choose from a pool, but what these are measured by.
+CONTROLS = ("perfect-filter", "target-alone", "large-batch")
 LARGE_BATCH = 10  # times the tokens of the budget, in as many steps
 _LABELS = {
     "information": "D-optimal",
     "fisher-weighted": "Fisher-weighted",
     "v-optimal": "V-optimal",
     "gradient-matching": "gradient matching",
-    "target-alone": TARGET_ALONE,
+    "target-alone": "target alone",
     "large-batch": f"uniform, {LARGE_BATCH} times the tokens a step",
     "rds+": "RDS+",
     "cross-entropy-difference": "cross-entropy difference",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow.parquet as pq
 
-from fishersft.config.compare import TARGET_ALONE, CompareConfig
+from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
 from fishersft.numerics.intervals import perplexity_interval
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
@@ -23,7 +23,7 @@ from fishersft.steps.models import trained_config
 from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
-from fishersft.steps.worth import with_filter_shares, with_worth
+from fishersft.steps.worth import target_alone_warning, with_filter_shares, with_worth
 
 COMPARISON_VERSION = 2
 _FEW_SEEDS = 3
@@ -82,7 +82,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         ),
         trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
         judges=[Judge.of(judge) for judge in judges],
-        warnings=[*_target_alone_warning(arms), *_warnings(store, config, keys, judges)],
+        warnings=[*target_alone_warning(config.methods, arms), *_warnings(store, config, keys, judges)],
         config=shown_config(config),
         versions=library_versions(),
     )
@@ -256,18 +256,6 @@ def _judges(store: Store, config: CompareConfig, keys: ComparisonKeys) -> list[J
             first if number else None,
         )
         for number, compared in enumerate(by_judge)
-    ]
-
-
-def _target_alone_warning(arms: Sequence[Arm]) -> list[str]:
-    """A warning where training on the target alone does at least as well as every selection from the pool."""
-    alone = {arm.budget: arm.mean for arm in arms if arm.method == TARGET_ALONE}
-    chosen = [arm for arm in arms if arm.budget in alone and arm.method not in ("uniform", TARGET_ALONE)]
-    if not chosen or any(arm.mean < alone[arm.budget] for arm in chosen):
-        return []
-    return [
-        "Training on the target alone did at least as well as every selection from the pool: train on it, or on it and "
-        "a selection (`with_target: true`)."
     ]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fishersft.config.compare import CONTROLS, MethodConfig
 from fishersft.data.store import Store
 from fishersft.numerics.uniform_curve import equivalent_tokens
 from fishersft.reporting.comparison import Arm, Versus, Worth
@@ -49,6 +50,23 @@ def with_filter_shares(versus: Sequence[Versus], perfect_filter: str) -> list[Ve
         if (gain := gains.get((item.budget, item.basis), 0.0)) > 0
         else item
         for item in versus
+    ]
+
+
+def target_alone_warning(methods: Sequence[MethodConfig], arms: Sequence[Arm]) -> list[str]:
+    """A warning where training on the target alone did at least as well as every selection from the pool.
+
+    Controls are no selections: a perfect filter is not to be had.
+    """
+    alone_named = {method.name for method in methods if method.method == "target-alone"}
+    chosen_named = {method.name for method in methods if method.method not in CONTROLS}
+    alone = {arm.budget: arm.mean for arm in arms if arm.method in alone_named}
+    chosen = [arm for arm in arms if arm.budget in alone and arm.method in chosen_named]
+    if not chosen or any(arm.mean < alone[arm.budget] for arm in chosen):
+        return []
+    return [
+        "Training on the target alone did at least as well as every selection from the pool: train on it, or on it and "
+        "a selection (`with_target: true`)."
     ]
 
 
