@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -239,6 +240,7 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
     Args:
         drawn: the settings of a replicate, with its texts written; the seed is added here.
     """
+    from fishersft.data.store import put_folder
     from fishersft.reporting.replicates import over_replicates, replicates_sheet
     from fishersft.reporting.tables import markdown_table, sheet_table
     from fishersft.steps.comparing import load_comparison
@@ -256,9 +258,12 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
     together = over_replicates(found, settings.methods[0].name, None if perfect is None else perfect.name)
     sheet = replicates_sheet(together)
     terminal.console.print(sheet_table(sheet))
-    file = Path(settings.output).parent / "replicates.md"
-    file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
-    terminal.print_path("table", str(file))
+    place = settings.output.rpartition("/")[0]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "replicates.md")
+        file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
+        put_folder(Path(scratch), place)
+    terminal.print_path("table", f"{place}/replicates.md")
 
 
 def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:
