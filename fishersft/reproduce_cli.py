@@ -208,11 +208,11 @@ def tiny_target(
     if domain not in texts:
         raise typer.BadParameter(f"{domain!r} is none of the domains: {', '.join(texts)}")
     others = [name for name in texts if name != domain]
-    pool = {domain: 100, **{name: 900 // len(others) + (n < 900 % len(others)) for n, name in enumerate(others)}}
+    pool = {domain: 70, **{name: 630 // len(others) + (n < 630 % len(others)) for n, name in enumerate(others)}}
 
     def drawn(replicate: int) -> CompareConfig:
         folder = corpora.absolute() / f"tiny-target-{domain}" / str(replicate)
-        write_mixed_domains(texts, pool, domain, 25, 200, folder, settings.seed + replicate)
+        write_mixed_domains(texts, pool, domain, 25, 100, folder, settings.seed + replicate)
         changed = settings.model_dump()
         changed["corpus"]["path"] = str(folder / "pool.jsonl")
         changed["target"]["path"] = str(folder / "target.jsonl")
