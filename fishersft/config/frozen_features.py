@@ -41,7 +41,7 @@ class FrozenFeaturesConfig(Section):
     )
     draws: int = described(5, 110, "Draws", "What draws at random is the mean of so many draws.", ge=1)
     ridges: list[Annotated[float, Field(gt=0)]] = described(
-        [10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0],
+        [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0],
         120,
         "Ridges",
         "Cross-validation on the uniform choice picks one for each split and budget.",

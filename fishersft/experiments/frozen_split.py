@@ -59,7 +59,7 @@ def split_outcomes(
     Raises:
         InputError: there are too few texts.
 
-    Cost: for SmolLM2's 576 dimensions, 26 labels and a pool of 1,500 some 30 s, most of it cross-validation.
+    Cost: for SmolLM2's 576 dimensions, 26 labels and a pool of 1,500 some 40 s, most of it cross-validation.
     """
     if len(features) < design.pool + design.held_out:
         raise InputError(

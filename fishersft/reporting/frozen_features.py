@@ -19,6 +19,7 @@ from fishersft.reporting.summary import Facts, Interval
 from fishersft.reporting.tables import csv_text, markdown_table
 from fishersft.reporting.text import count, interval, number, p_value, percent
 
+_MEANS = ("nats", "accuracy", "labels")
 _Figures = dict[tuple[str, int], np.ndarray]  # by method and budget: (splits,)
 
 
@@ -78,7 +79,7 @@ def over_splits(splits: Sequence[Sequence[HeadOutcome]], budgets: Sequence[int],
             (rows[0].method, rows[0].budget): np.array([getattr(row, field) for row in rows])
             for rows in zip(*splits, strict=True)
         }
-        for field in ("nats", "accuracy", "labels", "ridge")
+        for field in (*_MEANS, "ridge")
     }
     keys = [(row.method, row.budget) for row in splits[0] if row.method != "uniform" and row.budget in budgets]
     primary = (PRIMARY, max(budgets))
@@ -105,6 +106,7 @@ def frozen_features_sheet(rows: Sequence[HeadRow], splits: Sequence[Sequence[Hea
                 percent(row.accuracy),
                 interval(row.accuracy_difference, 3),
                 number(row.labels, 1),
+                number(row.ridge, 0),
                 row.verdict,
             ),
         )
@@ -129,9 +131,15 @@ def frozen_features_sheet(rows: Sequence[HeadRow], splits: Sequence[Sequence[Hea
         "Accuracy",
         "Accuracy, difference [95%]",
         "Labels chosen",
+        "Ridge, median",
         "Verdict",
     )
-    return Sheet("A head on frozen features, over splits", columns, cells, words=columns[-1:])
+    return Sheet(
+        "A head on frozen features, over splits; the first row is the primary hypothesis",
+        columns,
+        cells,
+        words=columns[-1:],
+    )
 
 
 def write_frozen_features(sheet: Sheet, splits: Sequence[Sequence[HeadOutcome]], folder: Path) -> None:
@@ -179,11 +187,7 @@ def _equivalent(row: HeadRow) -> str:
 
 
 def _uniform(size: int, rows: Sequence[HeadOutcome]) -> Row:
-    nats, accuracy, labels = (
-        float(np.mean([getattr(row, name) for row in rows])) for name in ("nats", "accuracy", "labels")
-    )
-    none = number(None)
-    return Row(
-        ("uniform",),
-        (count(size), *([none] * 7), number(nats, 3), percent(accuracy), none, number(labels, 1), none),
-    )
+    nats, accuracy, labels = (float(np.mean([getattr(row, name) for row in rows])) for name in _MEANS)
+    ridge, none = float(np.median([row.ridge for row in rows])), number(None)
+    told = (number(nats, 3), percent(accuracy), none, number(labels, 1), number(ridge, 0), none)
+    return Row(("uniform",), (count(size), *([none] * 7), *told))
