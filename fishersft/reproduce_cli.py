@@ -249,7 +249,12 @@ def frozen_features(
     from fishersft.config.frozen_features import FrozenFeaturesConfig
     from fishersft.data.runs import recorded_run
     from fishersft.data.store import put_folder
-    from fishersft.reporting.frozen_features import frozen_features_sheet, over_splits, write_frozen_features
+    from fishersft.reporting.frozen_features import (
+        frozen_features_sheets,
+        headline,
+        over_splits,
+        write_frozen_features,
+    )
     from fishersft.reporting.tables import sheet_table
     from fishersft.steps import frozen_features as steps
     from fishersft.steps.outcome import open_store
@@ -264,12 +269,14 @@ def frozen_features(
             splits.append(steps.run_split(store, settings, keys, labelled.labels, len(labelled.names), seed))
             told(len(splits), settings.splits)
     found = [steps.load_split(store, split.key) for split in splits]
-    sheet = frozen_features_sheet(over_splits(found, settings.budgets, settings.held_out / settings.pool), found)
+    rows = over_splits(found, settings.budgets, settings.held_out / settings.pool)
+    for sheet in frozen_features_sheets(rows, found):
+        terminal.console.print(sheet_table(sheet))
+    terminal.print_lines([headline(rows[0])])
     terminal.print_outcomes([*features, *splits])
-    terminal.console.print(sheet_table(sheet))
     place = f"{settings.output.rstrip('/')}/{settings.name}"
     with tempfile.TemporaryDirectory() as scratch:
-        write_frozen_features(sheet, found, Path(scratch))
+        write_frozen_features(rows, found, Path(scratch))
         put_folder(Path(scratch), place)
     terminal.print_path("table", f"{place}/frozen-features.md")
 

@@ -17,9 +17,30 @@ from fishersft.reporting.comparison import SURE
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.summary import Facts, Interval
 from fishersft.reporting.tables import csv_text, markdown_table
-from fishersft.reporting.text import count, interval, number, p_value, percent
+from fishersft.reporting.text import count, interval, markdown, number, p_value, percent
 
 _MEANS = ("nats", "accuracy", "labels")
+_AGAINST = (
+    "Method",
+    "Examples",
+    "Difference, nats/text [95%]",
+    "p",
+    "p, corrected",
+    "p if splits were independent",
+    "Better in",
+    "Gains excluded above",
+    "Equivalent uniform examples",
+    "Verdict",
+)
+_REACHED = (
+    "Method",
+    "Examples",
+    "Held-out nats/text",
+    "Accuracy",
+    "Accuracy, difference [95%]",
+    "Labels chosen",
+    "Ridge, median",
+)
 _Figures = dict[tuple[str, int], np.ndarray]  # by method and budget: (splits,)
 
 
@@ -88,67 +109,33 @@ def over_splits(splits: Sequence[Sequence[HeadOutcome]], budgets: Sequence[int],
     return [row.model_copy(update={"p_corrected": p}) for row, p in zip(rows, corrected, strict=True)]
 
 
-def frozen_features_sheet(rows: Sequence[HeadRow], splits: Sequence[Sequence[HeadOutcome]]) -> Sheet:
-    """The table: the primary hypothesis, the other methods by budget, and last the uniform choice at every size."""
-    cells = [
-        Row(
-            (row.method,),
-            (
-                count(row.budget),
-                interval(row.difference, 3),
-                p_value(row.p),
-                p_value(row.p_corrected),
-                p_value(row.p_if_independent),
-                f"{row.better_in} of {row.splits}",
-                number(row.excluded_gain, 3),
-                _equivalent(row),
-                number(row.nats, 3),
-                percent(row.accuracy),
-                interval(row.accuracy_difference, 3),
-                number(row.labels, 1),
-                number(row.ridge, 0),
-                row.verdict,
-            ),
-        )
-        for row in rows
-    ]
+def headline(primary: HeadRow) -> str:
+    """The primary hypothesis in one line."""
+    shown = f"{primary.verdict} than" if primary.p_corrected < SURE else "not shown to differ from"
+    figures = f"{interval(primary.difference, 3)} nats/text, p {p_value(primary.p)}"
+    return f"Primary: {primary.method} at {count(primary.budget)} examples is {shown} uniform: {figures}"
+
+
+def frozen_features_sheets(rows: Sequence[HeadRow], splits: Sequence[Sequence[HeadOutcome]]) -> list[Sheet]:
+    """The tables: every method against uniform, the primary hypothesis first; and what each reaches, uniform last."""
     sizes = [row.budget for row in splits[0] if row.method == "uniform"]
-    cells += [
-        _uniform(size, [row for split in splits for row in split if (row.method, row.budget) == ("uniform", size)])
-        for size in sizes
+    return [
+        Sheet("Against a uniform choice of as many examples", _AGAINST, [_against(row) for row in rows], _AGAINST[-1:]),
+        Sheet(
+            "Reached, means over splits", _REACHED, [*map(_reached, rows), *(_uniform(size, splits) for size in sizes)]
+        ),
     ]
-    columns = (
-        "Method",
-        "Examples",
-        "Difference from uniform, nats/text [95%]",
-        "p",
-        "p, corrected",
-        "p if splits were independent",
-        "Better in",
-        "Gains excluded above",
-        "Equivalent uniform examples",
-        "Nats/text",
-        "Accuracy",
-        "Accuracy, difference [95%]",
-        "Labels chosen",
-        "Ridge, median",
-        "Verdict",
-    )
-    return Sheet(
-        "A head on frozen features, over splits; the first row is the primary hypothesis",
-        columns,
-        cells,
-        words=columns[-1:],
-    )
 
 
-def write_frozen_features(sheet: Sheet, splits: Sequence[Sequence[HeadOutcome]], folder: Path) -> None:
-    """Writes `frozen-features.md`, the table, and `splits.csv`, a row a split, method and budget."""
+def write_frozen_features(rows: Sequence[HeadRow], splits: Sequence[Sequence[HeadOutcome]], folder: Path) -> None:
+    """Writes `frozen-features.md`, the tables, and `splits.csv`, a row a split, method and budget."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = f"# {sheet.title}\n\n{markdown_table(sheet)}\n"
-    (folder / "frozen-features.md").write_text(text, encoding="utf-8")
-    rows = [{"split": number, **row._asdict()} for number, split in enumerate(splits) for row in split]
-    (folder / "splits.csv").write_text(csv_text(rows), encoding="utf-8")
+    parts = [f"**{markdown(headline(rows[0]))}**"]
+    for sheet in frozen_features_sheets(rows, splits):
+        parts += [f"## {sheet.title}", markdown_table(sheet)]
+    (folder / "frozen-features.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    flat = [{"split": number, **row._asdict()} for number, split in enumerate(splits) for row in split]
+    (folder / "splits.csv").write_text(csv_text(flat), encoding="utf-8")
 
 
 def _row(figures: dict[str, _Figures], key: tuple[str, int], shared: float) -> HeadRow:
@@ -177,6 +164,21 @@ def _row(figures: dict[str, _Figures], key: tuple[str, int], shared: float) -> H
     )
 
 
+def _against(row: HeadRow) -> Row:
+    cells = (
+        count(row.budget),
+        interval(row.difference, 3),
+        p_value(row.p),
+        p_value(row.p_corrected),
+        p_value(row.p_if_independent),
+        f"{row.better_in} of {row.splits}",
+        number(row.excluded_gain, 3),
+        _equivalent(row),
+        row.verdict,
+    )
+    return Row((row.method,), cells)
+
+
 def _equivalent(row: HeadRow) -> str:
     """Uniform examples in words where they are beyond the curve."""
     if row.equivalent == 0:
@@ -186,8 +188,15 @@ def _equivalent(row: HeadRow) -> str:
     return count(round(row.equivalent))
 
 
-def _uniform(size: int, rows: Sequence[HeadOutcome]) -> Row:
+def _reached(row: HeadRow) -> Row:
+    shares = percent(row.accuracy), interval(row.accuracy_difference, 3)
+    cells = (count(row.budget), number(row.nats, 3), *shares, number(row.labels, 1), number(row.ridge, 0))
+    return Row((row.method,), cells)
+
+
+def _uniform(size: int, splits: Sequence[Sequence[HeadOutcome]]) -> Row:
+    rows = [row for split in splits for row in split if (row.method, row.budget) == ("uniform", size)]
     nats, accuracy, labels = (float(np.mean([getattr(row, name) for row in rows])) for name in _MEANS)
-    ridge, none = float(np.median([row.ridge for row in rows])), number(None)
-    told = (number(nats, 3), percent(accuracy), none, number(labels, 1), number(ridge, 0), none)
-    return Row(("uniform",), (count(size), *([none] * 7), *told))
+    ridge = float(np.median([row.ridge for row in rows]))
+    cells = (count(size), number(nats, 3), percent(accuracy), number(None), number(labels, 1), number(ridge, 0))
+    return Row(("uniform",), cells)

@@ -9,7 +9,13 @@ import pytest
 from scipy.stats import t, ttest_1samp
 
 from fishersft.experiments.frozen_split import HeadOutcome
-from fishersft.reporting.frozen_features import HeadRow, frozen_features_sheet, over_splits, write_frozen_features
+from fishersft.reporting.frozen_features import (
+    HeadRow,
+    frozen_features_sheets,
+    headline,
+    over_splits,
+    write_frozen_features,
+)
 
 GAINS = {"gradient matching": [0.10, 0.12, 0.08, 0.11], "D-optimal": [-0.30, -0.31, -0.28, -0.33]}
 SHARED = 0.25
@@ -60,18 +66,29 @@ def test_the_primary_hypothesis_is_matching_at_the_largest_budget_and_the_others
 def test_equivalent_uniform_examples_are_read_off_uniforms_curve() -> None:
     assert row("gradient matching", 10).equivalent == pytest.approx(10 * 2 ** (0.1025 / 0.2))
     assert row("D-optimal", 10).equivalent == 0
-    sheet = frozen_features_sheet(over_splits(splits(), [10, 20], SHARED), splits())
+    sheet, _ = frozen_features_sheets(over_splits(splits(), [10, 20], SHARED), splits())
     column = sheet.columns.index("Equivalent uniform examples") - 1
     told = {(one.heading, one.cells[0]): one.cells[column] for one in sheet.rows}
     assert told["gradient matching", "10"] == "14" and told["D-optimal", "10"] == "under 10"
 
 
-def test_the_table_ends_with_uniform_at_every_size_and_files_hold_all(tmp_path: Path) -> None:
-    sheet = frozen_features_sheet(over_splits(splits(), [10, 20], SHARED), splits())
-    assert [(one.heading, one.cells[0]) for one in sheet.rows[-4:]] == [
-        ("uniform", size) for size in ("10", "20", "40", "80")
+def test_the_headline_tells_the_primary_hypothesis_as_it_came_out() -> None:
+    found = row("gradient matching", 20)
+    assert headline(found).startswith("Primary: gradient matching at 20 examples is better than uniform: -0.051 [")
+    unsure = found.model_copy(update={"p_corrected": 0.2})
+    assert "20 examples is not shown to differ from uniform" in headline(unsure)
+
+
+def test_the_tables_end_with_uniform_at_every_size_and_files_hold_all(tmp_path: Path) -> None:
+    rows = over_splits(splits(), [10, 20], SHARED)
+    sheets = frozen_features_sheets(rows, splits())
+    assert [(one.heading, *one.cells[:2]) for one in sheets[1].rows[-4:]] == [
+        ("uniform", "10", "2.000"),
+        ("uniform", "20", "1.800"),
+        ("uniform", "40", "1.600"),
+        ("uniform", "80", "1.400"),
     ]
-    assert all(len(one.cells) == len(sheet.columns) - 1 for one in sheet.rows)
-    write_frozen_features(sheet, splits(), tmp_path)
-    assert "| gradient matching |" in (tmp_path / "frozen-features.md").read_text()
+    assert all(len(one.cells) == len(sheet.columns) - 1 for sheet in sheets for one in sheet.rows)
+    write_frozen_features(rows, splits(), tmp_path)
+    assert "| gradient matching | 20 |" in (tmp_path / "frozen-features.md").read_text()
     assert len((tmp_path / "splits.csv").read_text().splitlines()) == 1 + 4 * 8
