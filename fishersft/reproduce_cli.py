@@ -234,6 +234,53 @@ def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
     _replicated("ceiling", lambda _: settings, replicates)
 
 
+@reproduce_app.command()
+def frozen_features(
+    corpus: Annotated[str, typer.Option(help="The corpus: a folder in --texts, such as fortunes or wordnet.")],
+    texts: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Of the corpora, as benchmarks/labelled.sh FOLDER writes them.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Clean pools: a classifier head on SmolLM2's frozen features, trained on what each method chooses.
+
+    Needs no Prefect. An interrupted run goes on where it was.
+    """
+    from fishersft.config.frozen_features import FrozenFeaturesConfig
+    from fishersft.data.runs import recorded_run
+    from fishersft.data.store import put_folder
+    from fishersft.reporting.frozen_features import (
+        frozen_features_sheets,
+        headline,
+        over_splits,
+        write_frozen_features,
+    )
+    from fishersft.reporting.tables import sheet_table
+    from fishersft.steps import frozen_features as steps
+    from fishersft.steps.outcome import open_store
+
+    changes = [f"name=frozen-features-{corpus}", f"texts={texts / corpus}", *(overrides or ())]
+    settings = _preset("frozen-features", changes, FrozenFeaturesConfig)
+    store, labelled = open_store(settings.store), steps.texts_of_config(settings)
+    with recorded_run(store, settings.name), terminal.progress_bars() as progress:
+        features = steps.embed_texts(store, settings, labelled.texts, lambda what: terminal.bar(progress, what))
+        keys, told, splits = [outcome.key for outcome in features], terminal.bar(progress, "splits"), []
+        for seed in settings.seeds:
+            splits.append(steps.run_split(store, settings, keys, labelled.labels, len(labelled.names), seed))
+            told(len(splits), settings.splits)
+    found = [steps.load_split(store, split.key) for split in splits]
+    rows = over_splits(found, settings.budgets, settings.held_out / settings.pool)
+    for sheet in frozen_features_sheets(rows, found):
+        terminal.console.print(sheet_table(sheet))
+    terminal.print_lines([headline(rows[0])])
+    terminal.print_outcomes([*features, *splits])
+    place = f"{settings.output.rstrip('/')}/{settings.name}"
+    with tempfile.TemporaryDirectory() as scratch:
+        write_frozen_features(rows, found, Path(scratch))
+        put_folder(Path(scratch), place)
+    terminal.print_path("table", f"{place}/frozen-features.md")
+
+
 def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: int) -> None:
     """Runs a comparison for every replicate, each with a seed of its own, and prints and saves what they say together.
 

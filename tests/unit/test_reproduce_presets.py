@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from fishersft import reproduce_cli
 from fishersft.config.compare import CompareConfig
 from fishersft.config.files import load_settings
+from fishersft.config.frozen_features import FrozenFeaturesConfig
 from fishersft.config.simulation import SimulationConfig
 from fishersft.config.speed import SpeedConfig
 from fishersft.errors import InputError
@@ -19,8 +20,13 @@ from fishersft.reproduce_cli import reproduce_app
 from fishersft.steps.instructions import write_prompts_and_completions
 
 PRESETS = resources.files("fishersft.experiments").joinpath("presets")
-MISSING = {"language-model": ("name", "any"), "weak-to-strong": ("finetune.model.path", "stronger")}
+MISSING = {
+    "frozen-features": ("texts", "any"),
+    "language-model": ("name", "any"),
+    "weak-to-strong": ("finetune.model.path", "stronger"),
+}
 KINDS = {
+    "frozen-features": FrozenFeaturesConfig,
     "speed": SpeedConfig,
     **dict.fromkeys(
         ("ceiling", "language-model", "criterion", "perplexity", "robustness", "tiny-target", "weak-to-strong"),
