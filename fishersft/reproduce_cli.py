@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,10 @@ from fishersft.config.files import Settings, load_settings
 from fishersft.experiments.mixed_pools import MixedPool
 from fishersft.plug_ins import load_plug_in
 
+if TYPE_CHECKING:
+    from fishersft.reporting.comparison import Comparison
+    from fishersft.reporting.sheets import Sheet
+
 reproduce_app = typer.Typer(
     help="Reproduce the paper's experiments, and answer its reviewers' questions: each command prints its tables, and "
     "leaves a page in the output folder.",
@@ -26,6 +30,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
+Corpora = Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")]
 Replicates = Annotated[int, typer.Option(min=2, help="How often everything is drawn anew.")]
 _SHORT = (
     "corpus.max_rows=1100",
@@ -191,9 +196,7 @@ def tiny_target(
     domains: Annotated[
         Path | None, typer.Option(help="A folder of further domains, a NAME.txt each, with texts between blank lines.")
     ] = None,
-    corpora: Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")] = Path(
-        "corpora"
-    ),
+    corpora: Corpora = Path("corpora"),
     replicates: Replicates = 10,
     overrides: Overrides = None,
 ) -> None:
@@ -213,15 +216,37 @@ def tiny_target(
     def drawn(replicate: int) -> CompareConfig:
         folder = corpora.absolute() / f"tiny-target-{domain}" / str(replicate)
         write_mixed_domains(texts, pool, domain, 25, 100, folder, settings.seed + replicate)
-        changed = settings.model_dump()
-        changed["corpus"]["path"] = str(folder / "pool.jsonl")
-        changed["target"]["path"] = str(folder / "target.jsonl")
-        changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+        changed = _reading(settings, folder).model_dump()
         for method in changed["methods"]:
             method["keep"] = domain if method["method"] == "perfect-filter" else None
         return CompareConfig.model_validate(changed)
 
     _replicated(f"tiny-target-{domain}", drawn, replicates)
+
+
+@reproduce_app.command()
+def rare_skills(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Twelve short-answer tasks, most of them rare in the pool: gradient matching towards two examples of each.
+
+    Every replicate draws pool, target and held-out examples anew, and which task is how rare.
+    """
+    from fishersft.reporting.replicate_groups import group_sheets
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset("rare-skills", overrides, CompareConfig)
+    counts = list[dict[str, int]]()
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / "rare-skills" / str(replicate)
+        counts.append(write_skills(folder, settings.seed + replicate))
+        return _reading(settings, folder)
+
+    primary = settings.methods[0].name
+    _replicated("rare-skills", drawn, replicates, lambda found: group_sheets(found, counts, primary))
 
 
 @reproduce_app.command()
@@ -281,11 +306,17 @@ def frozen_features(
     terminal.print_path("table", f"{place}/frozen-features.md")
 
 
-def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: int) -> None:
+def _replicated(
+    name: str,
+    drawn: Callable[[int], CompareConfig],
+    replicates: int,
+    further: Callable[[list[Comparison]], list[Sheet]] = lambda found: [],
+) -> None:
     """Runs a comparison for every replicate, each with a seed of its own, and prints and saves what they say together.
 
     Args:
         drawn: the settings of a replicate, with its texts written; the seed is added here.
+        further: tables of all replicates, beside the one of the methods.
     """
     from fishersft.data.store import put_folder
     from fishersft.reporting.replicates import over_replicates, replicates_sheet
@@ -303,14 +334,25 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
         terminal.print_lines([f"replicate {replicate + 1} of {replicates}: {found[-1].headline}"])
     perfect = settings.perfect_filter
     together = over_replicates(found, settings.methods[0].name, None if perfect is None else perfect.name)
-    sheet = replicates_sheet(together)
-    terminal.console.print(sheet_table(sheet))
+    sheets = [replicates_sheet(together), *further(found)]
+    for sheet in sheets:
+        terminal.console.print(sheet_table(sheet))
     place = settings.output.rpartition("/")[0]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "replicates.md")
-        file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
+        told = "\n".join(f"# {sheet.title}\n\n{markdown_table(sheet)}\n" for sheet in sheets)
+        file.write_text(told, encoding="utf-8")
         put_folder(Path(scratch), place)
     terminal.print_path("table", f"{place}/replicates.md")
+
+
+def _reading(settings: CompareConfig, folder: Path) -> CompareConfig:
+    """The settings with the pool, the target and the held-out examples that were written to a folder."""
+    changed = settings.model_dump()
+    changed["corpus"]["path"] = str(folder / "pool.jsonl")
+    changed["target"]["path"] = str(folder / "target.jsonl")
+    changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+    return CompareConfig.model_validate(changed)
 
 
 def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:
