@@ -95,6 +95,14 @@ class MethodConfig(Section):
     gradients: Gradients = described(
         "last layer", 7, "Gradients", "Of gradient-matching: of the last layer, or of all linear layers."
     )
+    by: Literal["examples", "prompts"] = described(
+        "examples",
+        8,
+        "By",
+        "Of information. prompts: choose as if no row had its answer yet, by all positions of the prompts; answers are "
+        "trained on. For rows of prompt and completion and conversations that end with the assistant, with "
+        "selection.budget_unit sentences.",
+    )
 
     @model_validator(mode="after")
     def _settings_have_meaning(self) -> MethodConfig:
@@ -112,13 +120,15 @@ class MethodConfig(Section):
             raise ValueError("with_target has no meaning for target-alone; leave it out")
         if self.method != "gradient-matching" and self.gradients == "all layers":
             raise ValueError(f"gradients: all layers has no meaning for {self.method}; leave it out")
+        if self.method != "information" and self.by == "prompts":
+            raise ValueError(f"by: prompts is for the method information, not {self.method}; leave it out")
         return self
 
     @property
     def name(self) -> str:
         """What it is called."""
-        layers = ", all layers" if self.gradients == "all layers" else ""
-        return self.label or _LABELS.get(self.method, self.method) + layers + (" + target" if self.with_target else "")
+        seen = ", all layers" if self.gradients == "all layers" else ", by prompts" if self.by == "prompts" else ""
+        return self.label or _LABELS.get(self.method, self.method) + seen + (" + target" if self.with_target else "")
 
     @property
     def trains_on_target(self) -> bool:
@@ -213,6 +223,15 @@ class CompareConfig(CurateConfig):
                 "budgets in tokens",
             ),
             (
+                self.chooses_by_prompts and self.selection.budget_unit != "sentences",
+                "a method by prompts chooses so many examples to have answered; set selection.budget_unit: sentences",
+            ),
+            (
+                self.corpus.example == "prompt",
+                "corpus.example prompt reads rows without their answers, and a comparison trains on these; leave it "
+                "out, and give a method `by: prompts` to choose by prompts alone",
+            ),
+            (
                 self.approval.wanted,
                 "approval.wanted is for a curation run; a comparison asks nobody, so leave it out",
             ),
@@ -297,6 +316,16 @@ class CompareConfig(CurateConfig):
     def matches_all_layers(self) -> bool:
         """Whether a method matches the gradients of all layers."""
         return any(method.gradients == "all layers" for method in self.methods)
+
+    @property
+    def chooses_by_prompts(self) -> bool:
+        """Whether a method chooses by the prompts alone."""
+        return any(method.by == "prompts" for method in self.methods)
+
+    def prompted(self) -> CurateConfig:
+        """The settings under which the pool's rows are prompts without answers, and embedded."""
+        settings = self._with_selection(None, criterion="information")
+        return settings.model_copy(update={"corpus": self.corpus.model_copy(update={"example": "prompt"})})
 
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""

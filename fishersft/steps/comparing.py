@@ -148,14 +148,15 @@ def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
     """Selections and what was computed to choose by, as "kind/key": embeddings, gradients, scores, features, warm-ups.
 
     A uniform choice needs no embeddings, nor does any other that goes by the rows alone or by features of its own: what
-    these are charged is their own. A choice beside the target is charged what it was made from.
+    these are charged is their own. A choice beside the target, or by prompts, is charged what it was made from.
     """
     found = {f"selection/{key}" for key in selections}
     for selection in [store.get("selection", key) for key in selections]:
         within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
         found |= artifacts_of_choice(store, within)
         found |= {source for source in selection.sources if source.startswith(_COMPUTED)}
-        if selection.params.get("method") not in _NEED_NO_EMBEDDING and "column" not in selection.params:
+        of_others = "column" in selection.params or "by" in selection.params
+        if selection.params.get("method") not in _NEED_NO_EMBEDDING and not of_others:
             found |= {source for source in selection.sources if source.startswith("embeddings/")}
     return found
 
