@@ -26,6 +26,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
+Corpora = Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")]
 Replicates = Annotated[int, typer.Option(min=2, help="How often everything is drawn anew.")]
 _SHORT = (
     "corpus.max_rows=1100",
@@ -191,9 +192,7 @@ def tiny_target(
     domains: Annotated[
         Path | None, typer.Option(help="A folder of further domains, a NAME.txt each, with texts between blank lines.")
     ] = None,
-    corpora: Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")] = Path(
-        "corpora"
-    ),
+    corpora: Corpora = Path("corpora"),
     replicates: Replicates = 10,
     overrides: Overrides = None,
 ) -> None:
@@ -213,15 +212,34 @@ def tiny_target(
     def drawn(replicate: int) -> CompareConfig:
         folder = corpora.absolute() / f"tiny-target-{domain}" / str(replicate)
         write_mixed_domains(texts, pool, domain, 25, 200, folder, settings.seed + replicate)
-        changed = settings.model_dump()
-        changed["corpus"]["path"] = str(folder / "pool.jsonl")
-        changed["target"]["path"] = str(folder / "target.jsonl")
-        changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+        changed = _reading(settings, folder).model_dump()
         for method in changed["methods"]:
             method["keep"] = domain if method["method"] == "perfect-filter" else None
         return CompareConfig.model_validate(changed)
 
     _replicated(f"tiny-target-{domain}", drawn, replicates)
+
+
+@reproduce_app.command()
+def rare_skills(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Twelve short-answer tasks, most of them rare in the pool: gradient matching towards two examples of each.
+
+    Every replicate draws pool, target and held-out examples anew, and which task is how rare.
+    """
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset("rare-skills", overrides, CompareConfig)
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / "rare-skills" / str(replicate)
+        write_skills(folder, settings.seed + replicate)
+        return _reading(settings, folder)
+
+    _replicated("rare-skills", drawn, replicates)
 
 
 @reproduce_app.command()
@@ -264,6 +282,15 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
         file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
         put_folder(Path(scratch), place)
     terminal.print_path("table", f"{place}/replicates.md")
+
+
+def _reading(settings: CompareConfig, folder: Path) -> CompareConfig:
+    """The settings with the pool, the target and the held-out examples that were written to a folder."""
+    changed = settings.model_dump()
+    changed["corpus"]["path"] = str(folder / "pool.jsonl")
+    changed["target"]["path"] = str(folder / "target.jsonl")
+    changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+    return CompareConfig.model_validate(changed)
 
 
 def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:

@@ -27,6 +27,7 @@ Method = Literal[
     "clustering",
     "facility-location",
     "stratified",
+    "balanced",
     "dedup",
     "dsir",
     "rds+",
@@ -41,7 +42,17 @@ Method = Literal[
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high", "cross-entropy-difference")
 # Another seed, another choice.
-DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone", "large-batch")
+DRAWN = (
+    "density",
+    "clustering",
+    "stratified",
+    "balanced",
+    "dedup",
+    "dsir",
+    "perfect-filter",
+    "target-alone",
+    "large-batch",
+)
 # Methods that compare every example with the target through a model.
 TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
@@ -60,7 +71,7 @@ _LABELS = {
     "less": "LESS",
     "less-round-robin": "LESS, round robin",
 }
-_OF_A_COLUMN = ("stratified", "perfect-filter")
+_OF_A_COLUMN = ("stratified", "balanced", "perfect-filter")
 
 
 class MethodConfig(Section):
@@ -81,7 +92,8 @@ class MethodConfig(Section):
         4,
         "Column",
         "Of the corpus. For stratified: its values are the strata; empty: clusters of the embeddings, as clustering "
-        "has them. For perfect-filter: it says which rows are good.",
+        "has them. For balanced: its values get equally many examples. For perfect-filter: it says which rows are "
+        "good.",
     )
     keep: str | None = described(
         None, 5, "Keep", "For perfect-filter: the value of the column in good rows; values are compared as text."
@@ -114,6 +126,8 @@ class MethodConfig(Section):
             raise ValueError(f"column has no meaning for {self.method}; leave it out")
         if self.method != "perfect-filter" and self.keep is not None:
             raise ValueError(f"keep has no meaning for {self.method}; leave it out")
+        if self.method == "balanced" and self.column is None:
+            raise ValueError("balanced needs column: the one whose values get equally many examples")
         if self.method == "perfect-filter" and (self.column is None or self.keep is None):
             raise ValueError("perfect-filter needs column and keep: where rows say that they are good, and how")
         if self.method == "target-alone" and self.with_target:

@@ -68,6 +68,15 @@ class EvaluationConfig(Section):
         "held-out share is then not used. Empty: that share.",
     )
 
+    macro_column: str | None = described(
+        None,
+        11,
+        "Macro column",
+        "Of a comparison: a column of the examples that are measured on, such as task. The outcome is then the mean "
+        "over its values of their nats a token, so that a rare kind counts as much as a common one. Empty: the mean "
+        "over all tokens.",
+    )
+
     @model_validator(mode="after")
     def _top_p_is_of_a_sample(self) -> EvaluationConfig:
         if self.top_p < 1 and self.temperature == 0:

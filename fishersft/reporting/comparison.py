@@ -113,6 +113,25 @@ class Versus(Facts):
         return "better" if self.mean.value < 0 else "worse"
 
 
+class GroupOutcome(Facts):
+    """A method against uniform choices of as many tokens, on the held-out sentences of one group, such as a task.
+
+    `group` is a value of the comparison's `macro_column`. `base`, `uniform` and `mean` are nats a token over the
+    group's tokens, of the model before training, of the uniform choices and of the method, means over seeds;
+    `difference` is the last less the one before, and its interval is not corrected for the number of groups.
+    """
+
+    method: str
+    budget: int
+    group: str
+    sentences: int
+    tokens: int
+    base: float
+    uniform: float
+    mean: float
+    difference: Interval
+
+
 class Judge(Facts):
     """A judge: whether it is fit, by how often it preferred real text to the same words shuffled, and what it cost.
 
@@ -153,7 +172,8 @@ class Comparison(Facts):
 
     `counted_by_choosing_model` where another model was trained
     than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
-    `duels` is empty where no head-to-head was asked for.
+    `duels` is empty where no head-to-head was asked for. With a `macro_column` the outcome is the macro mean over its
+    values, everywhere but for the worst tenth and sentence, and `groups` tell each value's by itself.
     """
 
     name: str
@@ -165,6 +185,8 @@ class Comparison(Facts):
     arms: list[Arm]
     versus: list[Versus]
     duels: list[Versus]
+    macro_column: str | None = None
+    groups: tuple[GroupOutcome, ...] = ()
     trainings: list[Training]
     judges: list[Judge]
     warnings: list[str]
@@ -180,13 +202,13 @@ class Comparison(Facts):
         if not told:
             excluded = max(item.excluded_gain for item in fair)
             return (
-                f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at "
-                f"{self.equal}; gains above {excluded:.3f} nats a token are excluded.{once}"
+                f"No difference in held-out likelihood{self.macro} was shown between a uniform choice and "
+                f"{_listed(fair)} at {self.equal}; gains above {excluded:.3f} nats a token are excluded.{once}"
             )
         left = len(fair) - len(told)
         others = "the other" if left == 1 else f"the other {left}"
         rest = f"; for {others} no difference was shown" if left else ""
-        return f"Compared with a uniform choice at {self.equal}: {'; '.join(told)}{rest}.{once}"
+        return f"Compared with a uniform choice at {self.equal}{self.macro}: {'; '.join(told)}{rest}.{once}"
 
     @property
     def equal(self) -> str:
@@ -194,6 +216,16 @@ class Comparison(Facts):
         if self.counted_by_choosing_model:
             return "equal tokens as the choosing model counts them and equal steps"
         return "equal tokens and steps"
+
+    @property
+    def macro(self) -> str:
+        """What the outcome is a mean over, where that is not all tokens."""
+        return "" if self.macro_column is None else f" (macro mean over {self.macro_column})"
+
+    @property
+    def worst_group(self) -> str | None:
+        """The group of held-out sentences that the base model predicts worst, the same for all methods."""
+        return max(self.groups, key=lambda of: of.base).group if self.groups else None
 
     def _told(self, item: Versus) -> str:
         p = "p < 0.001" if item.p_corrected < 0.001 else f"p {item.p_corrected:.2g}"

@@ -25,8 +25,8 @@ def summary(comparison: Comparison) -> Sheet:
         "On target",
         "Tokens",
         "Steps",
-        "Perplexity [95%]",
-        "Difference from uniform, nats/token [95%]",
+        f"Perplexity{comparison.macro} [95%]",
+        f"Difference from uniform{comparison.macro}, nats/token [95%]",
         "Share of the perfect filter's gain",
         "Worth in uniform tokens",
     )
@@ -46,7 +46,7 @@ def versus(comparison: Comparison, basis: Basis) -> Sheet:
         "Sentences, and uniform's",
         "Tokens, and uniform's",
         "Steps, and uniform's",
-        "Mean, nats a token [interval]",
+        f"Mean{comparison.macro}, nats a token [interval]",
         "p, corrected",
         "Worst tenth [interval]",
         "Its p",
@@ -75,7 +75,15 @@ def verdicts(comparison: Comparison, basis: Basis) -> Sheet:
         for item in comparison.versus
         if item.basis == basis
     ]
-    columns = ("Method", comparison.unit, "Mean, nats a token", "p", "Worst tenth", "Win rate", "Verdict")
+    columns = (
+        "Method",
+        comparison.unit,
+        f"Mean{comparison.macro}, nats a token",
+        "p",
+        "Worst tenth",
+        "Win rate",
+        "Verdict",
+    )
     return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
 
 
@@ -100,6 +108,39 @@ def duels(comparison: Comparison) -> list[Sheet]:
     ]
 
 
+def groups(comparison: Comparison) -> Sheet:
+    """Every method on every group of held-out sentences, the group that the base model predicts worst first."""
+    rows = [
+        Row(
+            (item.method,),
+            (
+                count(item.budget),
+                item.group,
+                count(item.sentences),
+                count(item.tokens),
+                number(item.base, 3),
+                number(item.uniform, 3),
+                number(item.mean, 3),
+                interval(item.difference, 3),
+            ),
+        )
+        for item in comparison.groups
+    ]
+    column = str(comparison.macro_column)
+    columns = (
+        "Method",
+        f"Budget, {comparison.unit}",
+        column,
+        "Held-out sentences",
+        "Held-out tokens",
+        "Base model, nats/token",
+        "Uniform, nats/token",
+        "Method, nats/token",
+        "Difference from uniform, nats/token [95%]",
+    )
+    return Sheet(f"By {column}, at equal tokens and steps", columns, rows, words=(column,))
+
+
 def arms(comparison: Comparison) -> Sheet:
     """What every way to choose came to by itself, the mean over seeds."""
     money = any(arm.money is not None for arm in comparison.arms)
@@ -112,7 +153,7 @@ def arms(comparison: Comparison) -> Sheet:
         "Tokens each: a tenth, half, nine tenths have at most",
         "Tokens an epoch",
         "Steps",
-        "Mean, nats a token",
+        f"Mean{comparison.macro}, nats a token",
         "Worst tenth",
         "Worst sentence",
         "Seconds to choose",
@@ -154,7 +195,7 @@ def trainings(comparison: Comparison) -> Sheet:
         "Sentences",
         "Tokens an epoch",
         "Steps",
-        "Mean, nats a token",
+        f"Mean{comparison.macro}, nats a token",
         "Worst tenth",
         "Worst sentence",
         "Win rate at equal tokens",

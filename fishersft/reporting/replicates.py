@@ -24,7 +24,9 @@ class Replicated(Facts):
     under 0 the method is better. `p_corrected` is `p` of the primary hypothesis, and Holm's for the other methods
     together. `excluded_gain` is the gain that a one-sided test at 5% excludes; `filter_share` the share of the perfect
     filter's mean gain, None where there is none that gains. The deviations are those of the difference over
-    replicates, and over the held-out sentences of one. `seconds_choosing` is the mean.
+    replicates, and over the held-out sentences of one. `worst_group` is the mean over replicates of the difference in
+    the group of held-out sentences that the base model predicts worst, None where sentences have no groups.
+    `seconds_choosing` is the mean.
     """
 
     method: str
@@ -37,6 +39,7 @@ class Replicated(Facts):
     deviation_over_replicates: float
     deviation_over_sentences: float
     better_in: int
+    worst_group: Interval | None = None
     seconds_choosing: float
 
     @property
@@ -70,11 +73,13 @@ def over_replicates(
 
 def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
     """The table of what the methods did over replicates."""
+    grouped = any(item.worst_group is not None for item in found)
     rows = [
         Row(
             (item.method,),
             (
                 interval(item.difference, 3),
+                *([interval(item.worst_group, 3)] if grouped else []),
                 p_value(item.p),
                 p_value(item.p_corrected),
                 f"{item.better_in} of {item.replicates}",
@@ -91,6 +96,7 @@ def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
     columns = (
         "Method",
         "Difference from uniform, nats/token [95%]",
+        *(["In the worst group [95%]"] if grouped else []),
         "p",
         "p, corrected",
         "Better in",
@@ -120,5 +126,17 @@ def _over_replicates(items: Sequence[Versus], comparisons: Sequence[Comparison],
         deviation_over_replicates=float(differences.std(ddof=1)),
         deviation_over_sentences=float(np.sqrt(np.mean(np.square(of_sentences)))),
         better_in=int((differences < 0).sum()),
+        worst_group=_in_worst_group(items[0].method, comparisons),
         seconds_choosing=float(np.mean([arm.seconds_choosing for arm in arms])),
     )
+
+
+def _in_worst_group(method: str, comparisons: Sequence[Comparison]) -> Interval | None:
+    """A method's difference from uniform in each replicate's worst group, over replicates."""
+    if not all(found.groups for found in comparisons):
+        return None
+    differences = [
+        next(item for item in found.groups if item.method == method and item.group == found.worst_group)
+        for found in comparisons
+    ]
+    return Interval.of(mean_over_seeds(np.array([item.difference.value for item in differences])))

@@ -10,22 +10,22 @@ import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
-from fishersft.numerics.intervals import perplexity_interval
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
-from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, held_out_nll, mean_fact
+from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, in_groups, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
+from fishersft.steps.measured import Measured, held_out_nll, measured_sentences
 from fishersft.steps.models import trained_config
 from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
 from fishersft.steps.worth import target_alone_warning, with_filter_shares, with_worth
 
-COMPARISON_VERSION = 2
+COMPARISON_VERSION = 3
 _FEW_SEEDS = 3
 _BY_ROWS = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
 _BY_OTHER_FEATURES = ("rds+", "less", "less-round-robin")
@@ -54,33 +54,36 @@ def load_comparison(store: Store, comparison: str) -> Comparison:
 
 def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Comparison:
     """What a comparison found, from its artifacts."""
-    groups: dict[tuple[str, int], list[CellKeys]] = {}
+    choices: dict[tuple[str, int], list[CellKeys]] = {}
     for cell in keys.cells:
-        groups.setdefault((cell.method, cell.budget), []).append(cell)
-    base_nll, tokens = held_out_nll(store, [keys.base])
+        choices.setdefault((cell.method, cell.budget), []).append(cell)
+    measured = measured_sentences(store, config, keys.corpus, keys.base)
     judges = _judges(store, config, keys)
-    arms = with_worth(store, _arms(store, config, groups), keys.curve)
+    arms = with_worth(store, measured, _arms(store, config, measured, choices), keys.curve)
     versus = [
-        *against_uniform(store, groups.values(), "tokens and steps"),
-        *(against_uniform(store, groups.values(), "sentences") if config.at_equal_sentences else ()),
+        *against_uniform(store, measured, choices.values(), "tokens and steps"),
+        *(against_uniform(store, measured, choices.values(), "sentences") if config.at_equal_sentences else ()),
     ]
     perfect = config.perfect_filter
     return Comparison(
         name=config.name,
         unit=config.selection.budget_unit,
         seeds=len(config.seeds),
-        held_out=len(tokens),
+        held_out=len(measured.tokens),
+        macro_column=config.evaluation.macro_column,
         counted_by_choosing_model=config.finetune.model is not None,
-        base=_arm("base model", 0, base_nll, tokens, seeds=1),
+        base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,
         versus=versus if perfect is None else with_filter_shares(versus, perfect.name),
+        groups=tuple(in_groups(store, measured, choices.values())),
         duels=head_to_head(
             store,
+            measured,
             config.methods[0].name,
             keys.duels,
             "tokens and steps" if config.selection.budget_unit == "tokens" else "sentences",
         ),
-        trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
+        trainings=[training for cell in keys.cells for training in _trainings(store, measured, cell)],
         judges=[Judge.of(judge) for judge in judges],
         warnings=[*target_alone_warning(config.methods, arms), *_warnings(store, config, keys, judges)],
         config=shown_config(config),
@@ -88,31 +91,34 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
     )
 
 
-def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], list[CellKeys]]) -> list[Arm]:
+def _arms(
+    store: Store, config: CompareConfig, measured: Measured, choices: dict[tuple[str, int], list[CellKeys]]
+) -> list[Arm]:
     """The uniform choice of every budget, and each method."""
     arms = []
     for budget in config.budgets:
-        of_budget = {method: cells for (method, of), cells in groups.items() if of == budget}
+        of_budget = {method: cells for (method, of), cells in choices.items() if of == budget}
         uniform = [cell.control(config.selection.budget_unit)[0] for cell in next(iter(of_budget.values()))]
-        arms.append(_measured(store, config, "uniform", budget, uniform, []))
+        arms.append(_arm_of(store, config, measured, "uniform", budget, uniform, []))
         for method, cells in of_budget.items():
             pairs = [judged for cell in cells for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
             judged = list(zip(*pairs, strict=True))
-            arms.append(_measured(store, config, method, budget, [cell.chosen for cell in cells], judged))
+            arms.append(_arm_of(store, config, measured, method, budget, [cell.chosen for cell in cells], judged))
     return arms
 
 
-def _measured(
+def _arm_of(
     store: Store,
     config: CompareConfig,
+    measured: Measured,
     method: str,
     budget: int,
     trained: Sequence[TrainedKeys],
     judged: Sequence[Sequence[str]],
 ) -> Arm:
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
-    nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
-    arm = _arm(method, budget, nll, tokens, seeds=len(trained))
+    nll, _ = held_out_nll(store, [of.evaluation for of in trained])
+    arm = _arm(method, budget, measured, nll, seeds=len(trained))
     perfect = config.perfect_filter
     choosing = _seconds_choosing(store, [of.selection for of in trained])
     training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
@@ -171,9 +177,10 @@ def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence
     return sum(spent) if spent else None
 
 
-def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: int) -> Arm:
-    per_token = np.sort(nll / tokens, axis=1)
-    worst = max(1, int(WORST_SHARE * len(tokens)))
+def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: int) -> Arm:
+    per_token = np.sort(nll / measured.tokens, axis=1)
+    worst = max(1, int(WORST_SHARE * len(measured.tokens)))
+    nats = measured.difference(nll.mean(axis=0)[None], np.zeros((1, len(measured.tokens))))
     return Arm(
         method=method,
         budget=budget,
@@ -182,8 +189,8 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         lengths=None,
         tokens=0,
         steps=0,
-        mean=float(nll.sum(axis=1).mean() / tokens.sum()),
-        perplexity=Interval.of(perplexity_interval(nll.mean(axis=0), tokens)),
+        mean=float(measured.mean(nll).mean()),
+        perplexity=Interval.of(np.exp(nats[:3]).tolist()),
         worst_tenth=float(per_token[:, -worst:].mean()),
         worst=float(per_token[:, -1].mean()),
         seconds_choosing=0,
@@ -193,19 +200,21 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
     )
 
 
-def _trainings(store: Store, cell: CellKeys) -> list[Training]:
+def _trainings(store: Store, measured: Measured, cell: CellKeys) -> list[Training]:
     """The training of a cell and its two controls."""
     controls: list[tuple[TrainedKeys | None, Basis | None]] = [
         (cell.chosen, None),
         (cell.by_tokens, "tokens and steps"),
         (cell.by_sentences, "sentences"),
     ]
-    return [_training(store, cell, trained, control) for trained, control in controls if trained is not None]
+    return [_training(store, measured, cell, trained, control) for trained, control in controls if trained is not None]
 
 
-def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
+def _training(
+    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None
+) -> Training:
     model = store.get("training", trained.trained)
-    arm = _arm(cell.method, cell.budget, *held_out_nll(store, [trained.evaluation]), seeds=1)
+    arm = _arm(cell.method, cell.budget, measured, held_out_nll(store, [trained.evaluation])[0], seeds=1)
     won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,

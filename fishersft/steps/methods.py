@@ -216,6 +216,7 @@ def _picks(
         "perplexity-middle": partial(baselines.perplexity, part="middle"),
         "perplexity-high": partial(baselines.perplexity, part="high"),
         "stratified": baselines.stratified,
+        "balanced": baselines.balanced,
         "dedup": baselines.deduplicated,
         "dsir": baselines.dsir,
         "perfect-filter": baselines.perfect_filter,

@@ -23,7 +23,16 @@ MISSING = {"language-model": ("name", "any"), "weak-to-strong": ("finetune.model
 KINDS = {
     "speed": SpeedConfig,
     **dict.fromkeys(
-        ("ceiling", "language-model", "criterion", "perplexity", "robustness", "tiny-target", "weak-to-strong"),
+        (
+            "ceiling",
+            "language-model",
+            "criterion",
+            "perplexity",
+            "rare-skills",
+            "robustness",
+            "tiny-target",
+            "weak-to-strong",
+        ),
         CompareConfig,
     ),
 }

@@ -54,6 +54,7 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ),
         ({"methods": ["gradient-matching"], "selection": {"algorithm": "naive"}}, "and one algorithm"),
         ({"methods": [{"method": "longest", "column": "genre"}]}, "column has no meaning for longest"),
+        ({"methods": ["balanced"]}, "balanced needs column"),
         ({"methods": [{"method": "stratified", "keep": "good"}]}, "keep has no meaning for stratified"),
         ({"methods": [{"method": "perfect-filter", "column": "domain"}]}, "perfect-filter needs column and keep"),
         (

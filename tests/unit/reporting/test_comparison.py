@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, duels, judges, summary, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, duels, groups, judges, summary, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -211,6 +211,39 @@ def test_a_head_to_head_is_laid_out_by_budgets_and_choices() -> None:
     assert likelihoods.rows[1].cells == ("-0.090 [-0.100, -0.080], better", "0.010 [0.000, 0.020]")
     assert "how often the judge preferred it to" in comparison_markdown(comparison(told[0], duels=told))
     assert duels(comparison(told[0])) == []
+
+
+TASKS = [
+    {
+        "method": "longest",
+        "budget": 2000,
+        "group": group,
+        "sentences": 9,
+        "tokens": 99,
+        "base": base,
+        "uniform": 2.0,
+        "mean": 2.1,
+        "difference": {"value": 0.1, "low": -0.05, "high": 0.25},
+    }
+    for group, base in (("sums | *", 4.0), ("chess", 3.0))
+]
+
+
+def test_a_macro_mean_is_called_one_and_every_group_is_told(tmp_path: Path) -> None:
+    found = comparison(against("longest", 0.08, 0.001), macro_column="task", groups=TASKS)
+    assert found.headline.startswith("Compared with a uniform choice at equal tokens and steps (macro mean over task):")
+    assert found.worst_group == "sums | *"
+    sheet = groups(found)
+    assert [row.cells for row in sheet.rows] == [
+        ("2,000", "sums | *", "9", "99", "4.000", "2.000", "2.100", "0.100 [-0.050, 0.250]"),
+        ("2,000", "chess", "9", "99", "3.000", "2.000", "2.100", "0.100 [-0.050, 0.250]"),
+    ]
+    assert "Perplexity (macro mean over task) [95%]" in summary(found).columns
+    page = write_comparison(found, tmp_path)
+    assert "By task, at equal tokens and steps" in page.read_text()
+    assert read_comparison(page.with_name("comparison.json")) == found
+    plain = comparison(against("longest", 0.08, 0.001))
+    assert "macro" not in comparison_markdown(plain) and "By " not in comparison_markdown(plain)
 
 
 def test_a_judge_that_is_unfit_is_called_so() -> None:

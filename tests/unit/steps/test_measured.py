@@ -1,0 +1,84 @@
+"""The sentences that a comparison measures on, and the columns that say how they count."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fishersft.config import CurateConfig
+from fishersft.data.examples import PromptCompletion
+from fishersft.data.store import Store
+from fishersft.errors import InputError
+from fishersft.steps.corpus import read_corpus
+from fishersft.steps.evaluation import measure_likelihood
+from fishersft.steps.held_out import evaluated_examples, refuse_columns
+from fishersft.steps.measured import check_measured, measured_sentences
+from tests.unit.steps.small_run import WORDS
+
+TASKS = ["sums", "chess", "verse"]
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every fourth prompt is longer than the model takes, so that nothing of its completion is left."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "prompt": " ".join(rng.choice(WORDS, size=60 if n % 4 == 0 else 4)) + f" {n}",
+            "completion": " ".join(rng.choice(WORDS, size=2)),
+            "task": TASKS[n % 3],
+        }
+        for n in range(60)
+    ]
+
+
+def config(folder: Path, model: Path, written: list[dict[str, Any]], **evaluation: Any) -> CurateConfig:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    return CurateConfig.model_validate(
+        {
+            "corpus": {"path": str(folder / "rows.jsonl"), "held_out_fraction": 0.5},
+            "model": {"path": str(model), "max_tokens": 32},
+            "evaluation": {"macro_column": "task", **evaluation},
+            "store": str(folder / "store"),
+        }
+    )
+
+
+def test_every_sentence_that_is_measured_has_its_rows_value(tmp_path: Path, tiny_model_folder: Path) -> None:
+    settings = config(tmp_path, tiny_model_folder, rows(), sentences=20)
+    store = Store(settings.store)
+    corpus = read_corpus(store, settings).key
+    check_measured(store, settings, corpus)
+    base = measure_likelihood(store, settings, corpus, None)
+    examples = evaluated_examples(store, settings, corpus).examples[:20]
+    task = {row["prompt"]: row["task"] for row in rows()}
+    short = [of.prompt for of in examples if isinstance(of, PromptCompletion) and len(of.prompt.split()) < 10]
+    found = measured_sentences(store, settings, corpus, base.key)
+    assert found.groups == [task[prompt] for prompt in short]
+    assert 2 < len(short) == base.facts["sentences"] < 20
+    assert found.mean(found.base[None])[0] == pytest.approx(
+        np.mean([found.only(found.of_group(name)).mean(found.base[None, found.of_group(name)]) for name in TASKS])
+    )
+
+
+def test_columns_are_looked_at_before_anything_is_computed(tmp_path: Path, tiny_model_folder: Path) -> None:
+    written = rows()
+    del written[5]["task"], written[6]["task"], written[7]["task"], written[9]["task"], written[10]["task"]
+    lacking = config(tmp_path, tiny_model_folder, written)
+    store = Store(lacking.store)
+    with pytest.raises(InputError, match=r"rows.jsonl:\d+ has no 'task', which evaluation.macro_column names; its col"):
+        check_measured(store, lacking, read_corpus(store, lacking).key)
+    elsewhere = config(tmp_path, tiny_model_folder, rows(), corpus={"path": str(tmp_path / "few.jsonl")})
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows()[1:4] + rows()[5:7]))
+    alone = next(task for task, times in Counter(TASKS[n % 3] for n in (1, 2, 3, 5, 6)).items() if times == 1)
+    with pytest.raises(InputError, match=f"of '{alone}' 1 sentence is measured, and an interval needs 2"):
+        check_measured(store, elsewhere, read_corpus(store, elsewhere).key)
+
+
+def test_only_a_comparison_measures_by_a_column(tmp_path: Path, tiny_model_folder: Path) -> None:
+    with pytest.raises(InputError, match="macro_column is for `fishersft compare`"):
+        refuse_columns(config(tmp_path, tiny_model_folder, rows()))
