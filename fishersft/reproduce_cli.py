@@ -243,6 +243,28 @@ def rare_skills(
 
 
 @reproduce_app.command()
+def prompts(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Which prompts to have answered: 120 of 1,000 chosen by the prompts alone against as many drawn at random.
+
+    Every replicate draws pool and held-out examples of the rare skills anew.
+    """
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset("prompts", overrides, CompareConfig)
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / "prompts" / str(replicate)
+        write_skills(folder, settings.seed + replicate)
+        return _reading(settings, folder)
+
+    _replicated("prompts", drawn, replicates)
+
+
+@reproduce_app.command()
 def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
     """What a perfect choice could win on a clean corpus: as many steps with batches ten times as large.
 
@@ -285,10 +307,11 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
 
 
 def _reading(settings: CompareConfig, folder: Path) -> CompareConfig:
-    """The settings with the pool, the target and the held-out examples that were written to a folder."""
+    """The settings with the pool, the target (if they have one) and the held-out examples of a folder."""
     changed = settings.model_dump()
     changed["corpus"]["path"] = str(folder / "pool.jsonl")
-    changed["target"]["path"] = str(folder / "target.jsonl")
+    if settings.target is not None:
+        changed["target"]["path"] = str(folder / "target.jsonl")
     changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
     return CompareConfig.model_validate(changed)
 

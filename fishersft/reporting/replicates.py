@@ -9,7 +9,7 @@ import numpy as np
 
 from fishersft.numerics.crossed import holm
 from fishersft.numerics.over_seeds import mean_over_seeds
-from fishersft.reporting.comparison import SURE, Comparison, Versus
+from fishersft.reporting.comparison import SURE, Basis, Comparison, Versus
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.summary import Facts, Interval
 from fishersft.reporting.text import interval, number, p_value, percent
@@ -18,7 +18,7 @@ MARGIN = 0.03  # nats a token; a smaller gain is not worth the choosing
 
 
 class Replicated(Facts):
-    """A method against a uniform choice of as many tokens in as many steps, over replicates.
+    """A method against a uniform choice of as many tokens in as many steps, or of as many examples, over replicates.
 
     `difference` is the mean over replicates of the difference in mean held-out nats a token, with Student's interval;
     under 0 the method is better. `p_corrected` is `p` of the primary hypothesis, and Holm's for the other methods
@@ -30,6 +30,7 @@ class Replicated(Facts):
     """
 
     method: str
+    basis: Basis
     replicates: int
     difference: Interval
     p: float
@@ -55,6 +56,8 @@ def over_replicates(
 ) -> list[Replicated]:
     """What the methods of comparisons of one budget did over all of them, the primary method first.
 
+    A budget in tokens compares at equal tokens and steps, one in sentences at equal sentences.
+
     Args:
         comparisons: the same methods on draws of their own, at least 2.
         primary: the method of the primary hypothesis, whose p-value is not corrected.
@@ -63,7 +66,8 @@ def over_replicates(
     Raises:
         InputError: fewer than 2 comparisons.
     """
-    fair = [{item.method: item for item in found.versus if item.basis == "tokens and steps"} for found in comparisons]
+    basis: Basis = "tokens and steps" if comparisons[0].unit == "tokens" else "sentences"
+    fair = [{item.method: item for item in found.versus if item.basis == basis} for found in comparisons]
     methods = [primary, *(method for method in fair[0] if method != primary)]
     filtered = None if perfect_filter is None else float(np.mean([of[perfect_filter].mean.value for of in fair]))
     found = [_over_replicates([of[method] for of in fair], comparisons, filtered) for method in methods]
@@ -107,7 +111,8 @@ def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
         "Seconds to choose",
         "Verdict",
     )
-    return Sheet("Over replicates, at equal tokens and steps", columns, rows, words=columns[-1:])
+    equal = "tokens and steps" if found[0].basis == "tokens and steps" else "examples"
+    return Sheet(f"Over replicates, at equal {equal}", columns, rows, words=columns[-1:])
 
 
 def _over_replicates(items: Sequence[Versus], comparisons: Sequence[Comparison], filtered: float | None) -> Replicated:
@@ -117,6 +122,7 @@ def _over_replicates(items: Sequence[Versus], comparisons: Sequence[Comparison],
     arms = [next(arm for arm in found.arms if arm.method == items[0].method) for found in comparisons]
     return Replicated(
         method=items[0].method,
+        basis=items[0].basis,
         replicates=len(items),
         difference=Interval.of(tested),
         p=tested.p,

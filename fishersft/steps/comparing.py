@@ -75,7 +75,7 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,
         versus=versus if perfect is None else with_filter_shares(versus, perfect.name),
-        groups=tuple(in_groups(store, measured, choices.values())),
+        groups=tuple(in_groups(store, measured, choices.values(), config.selection.budget_unit)),
         duels=head_to_head(
             store,
             measured,

@@ -8,6 +8,7 @@ import numpy as np
 
 from fishersft.data.store import Store
 from fishersft.numerics.crossed import Tested, holm, tail_difference, win_share
+from fishersft.numerics.greedy import BudgetUnit
 from fishersft.reporting.comparison import Basis, GroupOutcome, Versus
 from fishersft.reporting.summary import Interval
 from fishersft.steps.comparison_keys import CellKeys, DuelKeys, TrainedKeys
@@ -28,13 +29,16 @@ def against_uniform(
     return _corrected([_versus(store, measured, cells, basis) for cells in choices])
 
 
-def in_groups(store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]]) -> list[GroupOutcome]:
-    """Every method at every budget against its uniform controls of as many tokens, a group of sentences at a time.
+def in_groups(
+    store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]], unit: BudgetUnit
+) -> list[GroupOutcome]:
+    """Every method at every budget against its uniform controls, a group of sentences at a time.
 
     The groups that the base model predicts worst come first; none where sentences have no groups.
 
     Args:
         choices: as of `against_uniform`.
+        unit: what the budget counts, and so what the uniform controls have as much of.
     """
     if measured.groups is None:
         return []
@@ -43,7 +47,7 @@ def in_groups(store: Store, measured: Measured, choices: Iterable[Sequence[CellK
     found = []
     for cells in choices:
         nll, _ = held_out_nll(store, [cell.chosen.evaluation for cell in cells])
-        uniform, _ = held_out_nll(store, [cell.by_tokens.evaluation for cell in cells])
+        uniform, _ = held_out_nll(store, [cell.control(unit)[0].evaluation for cell in cells])
         for group in sorted(parts, key=lambda group: -base[group]):
             places, part = parts[group], measured.only(parts[group])
             found.append(

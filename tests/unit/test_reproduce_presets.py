@@ -28,6 +28,7 @@ KINDS = {
             "language-model",
             "criterion",
             "perplexity",
+            "prompts",
             "rare-skills",
             "robustness",
             "tiny-target",

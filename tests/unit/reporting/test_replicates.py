@@ -51,6 +51,19 @@ def test_shares_are_of_the_filters_mean_gain() -> None:
     assert all(item.filter_share is None for item in over_replicates(replicates(), "mine"))
 
 
+def test_a_budget_in_sentences_compares_at_equal_sentences() -> None:
+    found = []
+    for one, value in zip(replicates(), DIFFERENCES["mine"], strict=True):
+        told = one.model_dump()
+        of_mine = next(item for item in told["versus"] if item["method"] == "mine")
+        mean = {"value": 2 * value, "low": 2 * value - 0.5, "high": 2 * value + 0.5}
+        told["versus"].append({**of_mine, "basis": "sentences", "mean": mean})
+        found.append(Comparison.model_validate({**told, "unit": "sentences"}))
+    (item,) = over_replicates(found, "mine")
+    assert item.difference.value == pytest.approx(2 * np.mean(DIFFERENCES["mine"]))
+    assert replicates_sheet([item]).title == "Over replicates, at equal examples"
+
+
 def by_task(found: Comparison, hard: float, easy: float) -> Comparison:
     """The same with two tasks, "hard" the worse under the base model, and a method's differences in them."""
     about = {"budget": 2000, "sentences": 9, "tokens": 99, "uniform": 2.0}
