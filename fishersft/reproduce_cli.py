@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,6 +16,10 @@ from fishersft.config.compare import CompareConfig
 from fishersft.config.files import Settings, load_settings
 from fishersft.experiments.mixed_pools import MixedPool
 from fishersft.plug_ins import load_plug_in
+
+if TYPE_CHECKING:
+    from fishersft.reporting.comparison import Comparison
+    from fishersft.reporting.sheets import Sheet
 
 reproduce_app = typer.Typer(
     help="Reproduce the paper's experiments, and answer its reviewers' questions: each command prints its tables, and "
@@ -230,16 +234,19 @@ def rare_skills(
 
     Every replicate draws pool, target and held-out examples anew, and which task is how rare.
     """
+    from fishersft.reporting.replicate_groups import group_sheets
     from fishersft.steps.skills import write_skills
 
     settings = _preset("rare-skills", overrides, CompareConfig)
+    counts = list[dict[str, int]]()
 
     def drawn(replicate: int) -> CompareConfig:
         folder = corpora.absolute() / "rare-skills" / str(replicate)
-        write_skills(folder, settings.seed + replicate)
+        counts.append(write_skills(folder, settings.seed + replicate))
         return _reading(settings, folder)
 
-    _replicated("rare-skills", drawn, replicates)
+    primary = settings.methods[0].name
+    _replicated("rare-skills", drawn, replicates, lambda found: group_sheets(found, counts, primary))
 
 
 @reproduce_app.command()
@@ -274,11 +281,17 @@ def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
     _replicated("ceiling", lambda _: settings, replicates)
 
 
-def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: int) -> None:
+def _replicated(
+    name: str,
+    drawn: Callable[[int], CompareConfig],
+    replicates: int,
+    further: Callable[[list[Comparison]], list[Sheet]] = lambda found: [],
+) -> None:
     """Runs a comparison for every replicate, each with a seed of its own, and prints and saves what they say together.
 
     Args:
         drawn: the settings of a replicate, with its texts written; the seed is added here.
+        further: tables of all replicates, beside the one of the methods.
     """
     from fishersft.data.store import put_folder
     from fishersft.reporting.replicates import over_replicates, replicates_sheet
@@ -296,12 +309,14 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
         terminal.print_lines([f"replicate {replicate + 1} of {replicates}: {found[-1].headline}"])
     perfect = settings.perfect_filter
     together = over_replicates(found, settings.methods[0].name, None if perfect is None else perfect.name)
-    sheet = replicates_sheet(together)
-    terminal.console.print(sheet_table(sheet))
+    sheets = [replicates_sheet(together), *further(found)]
+    for sheet in sheets:
+        terminal.console.print(sheet_table(sheet))
     place = settings.output.rpartition("/")[0]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "replicates.md")
-        file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
+        told = "\n".join(f"# {sheet.title}\n\n{markdown_table(sheet)}\n" for sheet in sheets)
+        file.write_text(told, encoding="utf-8")
         put_folder(Path(scratch), place)
     terminal.print_path("table", f"{place}/replicates.md")
 
