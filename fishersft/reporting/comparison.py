@@ -23,9 +23,9 @@ class Arm(Facts):
 
     `lengths` are the tokens that a tenth, half and nine tenths of the chosen sentences have at most, as the choosing
     model counts them; None of the base model.
-    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
-    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
-    choosing with the embeddings and scores that it needs;
+    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token: over all tokens, over those
+    of the tenth of the sentences that the base model predicts worst, and of each model's own worst sentence. Seconds
+    are of all seeds together, of choosing with the embeddings and scores that it needs;
     `money` is what they cost, judging included, None where no price is known.
     `on_target` is the share of the chosen tokens that a perfect filter keeps, None where the comparison has none;
     `worth` is None where the uniform choice was not trained at larger budgets.

@@ -13,7 +13,7 @@ from fishersft.data.store import Draft, Store
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
-from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, in_groups, mean_fact
+from fishersft.steps.differences import against_uniform, head_to_head, in_groups, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
@@ -178,8 +178,7 @@ def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence
 
 
 def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: int) -> Arm:
-    per_token = np.sort(nll / measured.tokens, axis=1)
-    worst = max(1, int(WORST_SHARE * len(measured.tokens)))
+    worst = measured.worst()
     nats = measured.difference(nll.mean(axis=0)[None], np.zeros((1, len(measured.tokens))))
     return Arm(
         method=method,
@@ -191,8 +190,8 @@ def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: i
         steps=0,
         mean=float(measured.mean(nll).mean()),
         perplexity=Interval.of(np.exp(nats[:3]).tolist()),
-        worst_tenth=float(per_token[:, -worst:].mean()),
-        worst=float(per_token[:, -1].mean()),
+        worst_tenth=float(measured.only(worst).mean(nll[:, worst]).mean()),
+        worst=float((nll / measured.tokens).max(axis=1).mean()),
         seconds_choosing=0,
         seconds_training=0,
         seconds_judging=0,

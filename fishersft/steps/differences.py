@@ -7,15 +7,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fishersft.data.store import Store
-from fishersft.numerics.crossed import Tested, holm, tail_difference, win_share
+from fishersft.numerics.crossed import Tested, holm, win_share, worst_difference
 from fishersft.numerics.greedy import BudgetUnit
 from fishersft.reporting.comparison import Basis, GroupOutcome, Versus
 from fishersft.reporting.summary import Interval
 from fishersft.steps.comparison_keys import CellKeys, DuelKeys, TrainedKeys
 from fishersft.steps.findings import scores_of
 from fishersft.steps.measured import Measured, held_out_nll
-
-WORST_SHARE = 0.1
 
 
 def against_uniform(
@@ -104,9 +102,10 @@ def _difference(
 ) -> Versus:
     """A choice against another, by pairs of trainings with the judges' verdicts on them, a pair a seed."""
     mine, others = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
-    nll, tokens = held_out_nll(store, [of.evaluation for of in mine])
+    nll, _ = held_out_nll(store, [of.evaluation for of in mine])
     other, _ = held_out_nll(store, [of.evaluation for of in others])
-    difference, tail = measured.difference(nll, other), tail_difference(nll, other, tokens, WORST_SHARE)
+    difference, worst = measured.difference(nll, other), measured.worst()
+    tail = measured.only(worst).difference(nll[:, worst], other[:, worst])
     won = _won(store, [judged[0] for _, _, judged in pairs if judged])
     return Versus(
         method=method,
@@ -126,7 +125,7 @@ def _difference(
         worst_tenth=Interval.of(tail),
         worst_tenth_p=tail.p,
         worst_tenth_p_corrected=tail.p,
-        worst=Interval.of(tail_difference(nll, other, tokens, 0.0)),
+        worst=Interval.of(worst_difference(nll, other, measured.tokens)),
         win_rate=None if won is None else Interval.of(won),
         win_p=None if won is None else won.p,
         win_p_corrected=None if won is None else won.p,

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.errors import InputError
-from fishersft.numerics.crossed import Tested, mean_difference, mean_nll
+from fishersft.numerics.crossed import Tested, mean_difference, mean_nll, worst_tenth
 from fishersft.steps.evaluation import measured_places
 from fishersft.steps.held_out import evaluated_values
 
@@ -43,6 +43,10 @@ class Measured:
         """int64, the places of a group's sentences."""
         assert self.groups is not None
         return np.flatnonzero(np.array(self.groups) == group)
+
+    def worst(self) -> np.ndarray:
+        """int64, the places of the tenth of the sentences that the base model predicts worst."""
+        return worst_tenth(self.base, self.tokens)
 
     def only(self, places: np.ndarray) -> Measured:
         """Some of the sentences, as one group."""
