@@ -234,19 +234,7 @@ def rare_skills(
 
     Every replicate draws pool, target and held-out examples anew, and which task is how rare.
     """
-    from fishersft.reporting.replicate_groups import group_sheets
-    from fishersft.steps.skills import write_skills
-
-    settings = _preset("rare-skills", overrides, CompareConfig)
-    counts = list[dict[str, int]]()
-
-    def drawn(replicate: int) -> CompareConfig:
-        folder = corpora.absolute() / "rare-skills" / str(replicate)
-        counts.append(write_skills(folder, settings.seed + replicate))
-        return _reading(settings, folder)
-
-    primary = settings.methods[0].name
-    _replicated("rare-skills", drawn, replicates, lambda found: group_sheets(found, counts, primary))
+    _on_rare_skills("rare-skills", corpora, replicates, overrides)
 
 
 @reproduce_app.command()
@@ -259,16 +247,7 @@ def prompts(
 
     Every replicate draws pool and held-out examples of the rare skills anew.
     """
-    from fishersft.steps.skills import write_skills
-
-    settings = _preset("prompts", overrides, CompareConfig)
-
-    def drawn(replicate: int) -> CompareConfig:
-        folder = corpora.absolute() / "prompts" / str(replicate)
-        write_skills(folder, settings.seed + replicate)
-        return _reading(settings, folder)
-
-    _replicated("prompts", drawn, replicates)
+    _on_rare_skills("prompts", corpora, replicates, overrides)
 
 
 @reproduce_app.command()
@@ -279,6 +258,23 @@ def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
     """
     settings = _preset("ceiling", overrides, CompareConfig)
     _replicated("ceiling", lambda _: settings, replicates)
+
+
+def _on_rare_skills(preset: str, corpora: Path, replicates: int, overrides: Sequence[str] | None) -> None:
+    """Runs a preset on pools of rare skills that are drawn anew for every replicate, with tables of the tasks."""
+    from fishersft.reporting.replicate_groups import group_sheets
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset(preset, overrides, CompareConfig)
+    counts = list[dict[str, int]]()
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / preset / str(replicate)
+        counts.append(write_skills(folder, settings.seed + replicate))
+        return _reading(settings, folder)
+
+    primary = settings.methods[0].name
+    _replicated(preset, drawn, replicates, lambda found: group_sheets(found, counts, primary))
 
 
 def _replicated(
