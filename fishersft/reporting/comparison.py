@@ -79,7 +79,8 @@ class Versus(Facts):
     `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
     likewise for the worst tenth and the win rate. `excluded_gain` is the gain in the mean that a one-sided test at 5%
     excludes. `filter_share` is the mean's share of what the perfect filter of the same budget gains, None where there
-    is none that gains. `win_rate` is the judge's; None where the texts were all the same.
+    is none that gains. `worst_tenth` is None where one cluster of sentences holds all of it. `win_rate` is the judge's;
+    None where the texts were all the same.
     """
 
     method: str
@@ -97,9 +98,9 @@ class Versus(Facts):
     filter_share: float | None = None
     p: float
     p_corrected: float
-    worst_tenth: Interval
-    worst_tenth_p: float
-    worst_tenth_p_corrected: float
+    worst_tenth: Interval | None
+    worst_tenth_p: float | None
+    worst_tenth_p_corrected: float | None
     worst: Interval
     win_rate: Interval | None
     win_p: float | None
@@ -173,7 +174,8 @@ class Comparison(Facts):
     `counted_by_choosing_model` where another model was trained
     than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
     `duels` is empty where no head-to-head was asked for. With a `macro_column` the outcome is the macro mean over its
-    values, everywhere but for the worst tenth and sentence, and `groups` tell each value's by itself.
+    values, everywhere but for the worst tenth and sentence, and `groups` tell each value's by itself. With a
+    `cluster_column` its values, `clusters` of them, are what intervals are over, but for win rates and worst sentences.
     """
 
     name: str
@@ -186,6 +188,8 @@ class Comparison(Facts):
     versus: list[Versus]
     duels: list[Versus]
     macro_column: str | None = None
+    cluster_column: str | None = None
+    clusters: int | None = None
     groups: tuple[GroupOutcome, ...] = ()
     trainings: list[Training]
     judges: list[Judge]

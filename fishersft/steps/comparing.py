@@ -71,6 +71,8 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         seeds=len(config.seeds),
         held_out=len(measured.tokens),
         macro_column=config.evaluation.macro_column,
+        cluster_column=config.evaluation.cluster_column,
+        clusters=None if measured.clusters is None else len(set(measured.clusters)),
         counted_by_choosing_model=config.finetune.model is not None,
         base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,

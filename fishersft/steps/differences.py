@@ -100,8 +100,7 @@ def _difference(
     mine, others = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
     nll, _ = held_out_nll(store, [of.evaluation for of in mine])
     other, _ = held_out_nll(store, [of.evaluation for of in others])
-    difference, worst = measured.difference(nll, other), measured.worst()
-    tail = measured.only(worst).difference(nll[:, worst], other[:, worst])
+    difference, tail = measured.difference(nll, other), measured.difference_on_worst(nll, other)
     won = _won(store, [judged[0] for _, _, judged in pairs if judged])
     return Versus(
         method=method,
@@ -118,9 +117,9 @@ def _difference(
         excluded_gain=max(0.0, -difference.bound),
         p=difference.p,
         p_corrected=difference.p,
-        worst_tenth=Interval.of(tail),
-        worst_tenth_p=tail.p,
-        worst_tenth_p_corrected=tail.p,
+        worst_tenth=None if tail is None else Interval.of(tail),
+        worst_tenth_p=None if tail is None else tail.p,
+        worst_tenth_p_corrected=None if tail is None else tail.p,
         worst=Interval.of(worst_difference(nll, other, measured.tokens)),
         win_rate=None if won is None else Interval.of(won),
         win_p=None if won is None else won.p,

@@ -229,6 +229,17 @@ TASKS = [
 ]
 
 
+def test_clusters_are_told_and_a_worst_tenth_of_one_is_left_out(tmp_path: Path) -> None:
+    item = against("longest", 0.08, 0.001, worst_tenth=None, worst_tenth_p=None, worst_tenth_p_corrected=None)
+    found = comparison(item, cluster_column="play", clusters=7)
+    page = write_comparison(found, tmp_path)
+    assert "held-out sentences in 7 clusters by play, over" in page.read_text()
+    (row,) = versus(found, "tokens and steps").rows
+    assert row.cells[6:8] == ("–", "–")
+    (written,) = csv.DictReader((tmp_path / "comparison.csv").open())
+    assert written["worst_tenth_low"] == ""
+
+
 def test_a_macro_mean_is_called_one_and_every_group_is_told(tmp_path: Path) -> None:
     found = comparison(against("longest", 0.08, 0.001), macro_column="task", groups=TASKS)
     assert found.headline.startswith("Compared with a uniform choice at equal tokens and steps (macro mean over task):")
