@@ -80,8 +80,8 @@ class EvaluationConfig(Section):
         None,
         12,
         "Cluster column",
-        "Of a comparison: a column of the examples that are measured on, such as play or template. Examples of one value "
-        "are alike. Intervals are then over its values, not over sentences. Empty: every sentence by itself.",
+        "Of a comparison: a column of the examples that are measured on, such as play or template, if examples of one "
+        "value are alike. Intervals are then over its values, not over sentences. Empty: every sentence by itself.",
     )
 
     @model_validator(mode="after")

@@ -39,7 +39,8 @@ def summary(comparison: Comparison) -> Sheet:
 
 def versus(comparison: Comparison, basis: Basis) -> Sheet:
     """Every method at every budget against a uniform choice that is equal in `basis`."""
-    rows = [Row((item.method,), _cells(item)) for item in comparison.versus if item.basis == basis]
+    orders = comparison.orders > 1
+    rows = [Row((item.method,), _cells(item, orders)) for item in comparison.versus if item.basis == basis]
     columns = (
         "Method",
         f"Budget, {comparison.unit}",
@@ -48,6 +49,7 @@ def versus(comparison: Comparison, basis: Basis) -> Sheet:
         "Steps, and uniform's",
         f"Mean{comparison.macro}, nats a token [interval]",
         "p, corrected",
+        *(["SD over orders"] if orders else []),
         "Worst tenth [interval]",
         "Its p",
         "Worst sentence [interval]",
@@ -166,6 +168,7 @@ def arms(comparison: Comparison) -> Sheet:
 
 def trainings(comparison: Comparison) -> Sheet:
     """Every training by itself, a row each: of a method, or of its uniform control."""
+    orders = comparison.orders > 1
     rows = [
         Row(
             (training.method,) if training.control is None else ("uniform", training.method),
@@ -173,6 +176,7 @@ def trainings(comparison: Comparison) -> Sheet:
                 "" if training.control is None else f"equal {training.control}",
                 count(training.budget),
                 str(training.seed),
+                *([str(training.order + 1)] if orders else []),
                 count(training.sentences),
                 count(training.tokens),
                 count(training.steps),
@@ -192,6 +196,7 @@ def trainings(comparison: Comparison) -> Sheet:
         "Control at",
         f"Budget, {comparison.unit}",
         "Seed",
+        *(["Order"] if orders else []),
         "Sentences",
         "Tokens an epoch",
         "Steps",
@@ -243,7 +248,7 @@ def _likelihood_cell(duel: Versus) -> str:
     return interval(duel.mean, 3) + shown
 
 
-def _cells(item: Versus) -> tuple[str, ...]:
+def _cells(item: Versus, orders: bool) -> tuple[str, ...]:
     return (
         count(item.budget),
         _both(item.sentences, item.other_sentences),
@@ -251,6 +256,7 @@ def _cells(item: Versus) -> tuple[str, ...]:
         _both(item.steps, item.other_steps),
         interval(item.mean, 3),
         p_value(item.p_corrected),
+        *([number(item.deviation_over_orders, 3)] if orders else []),
         interval(item.worst_tenth, 3),
         p_value(item.worst_tenth_p_corrected),
         interval(item.worst, 3),

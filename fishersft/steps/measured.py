@@ -13,6 +13,7 @@ from fishersft.config import CurateConfig
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics.crossed import Tested, mean_difference, mean_nll, worst_tenth
+from fishersft.steps.comparison_keys import TrainedKeys
 from fishersft.steps.evaluation import measured_places
 from fishersft.steps.held_out import evaluated_values
 
@@ -45,6 +46,17 @@ class Measured:
         """int64, the places of a group's sentences."""
         assert self.groups is not None
         return np.flatnonzero(np.array(self.groups) == group)
+
+    def deviation_over_orders(self, nll: np.ndarray, other: np.ndarray) -> float | None:
+        """The standard deviation of the difference over orders of training, pooled over seeds; None with one order.
+
+        Args:
+            nll, other: (seeds, orders, sentences).
+        """
+        if nll.shape[1] < 2:
+            return None
+        by_order = np.array([self.mean(of_seed) for of_seed in nll - other])
+        return float(np.sqrt(by_order.var(axis=1, ddof=1).mean()))
 
     def worst(self) -> np.ndarray:
         """int64, the places of the tenth of the sentences that the base model predicts worst."""
@@ -106,6 +118,11 @@ def held_out_nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, 
     tables = [pq.read_table(store.fetch("evaluation", key) / "nll.parquet") for key in evaluations]
     assert all(table["tokens"].equals(tables[0]["tokens"]) for table in tables), "all measured on the same sentences"
     return np.stack([table["nll"].to_numpy() for table in tables]), tables[0]["tokens"].to_numpy()
+
+
+def trained_nll(store: Store, trained: Sequence[TrainedKeys]) -> np.ndarray:
+    """(seeds, orders, sentences) summed negative log-likelihoods in nats, of choices trained in as many orders."""
+    return np.stack([held_out_nll(store, [training.evaluation for training in of.orders])[0] for of in trained])
 
 
 def _columns(store: Store, config: CurateConfig, corpus: str) -> tuple[list[str] | None, list[str] | None]:

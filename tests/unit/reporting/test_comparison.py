@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, duels, groups, judges, summary, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, duels, groups, judges, summary, trainings, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -238,6 +238,21 @@ def test_clusters_are_told_and_a_worst_tenth_of_one_is_left_out(tmp_path: Path) 
     assert row.cells[6:8] == ("–", "–")
     (written,) = csv.DictReader((tmp_path / "comparison.csv").open())
     assert written["worst_tenth_low"] == ""
+
+
+def test_orders_are_told_where_there_are_several(tmp_path: Path) -> None:
+    item = against("longest", 0.08, 0.001, deviation_over_orders=0.0123)
+    told = [training("longest", order=order) for order in range(2)]
+    found = comparison(item, orders=2, seeds=1, trainings=told)
+    assert found.headline.endswith("One seed each, so the intervals do not cover the luck of training.")
+    sheet = versus(found, "tokens and steps")
+    assert sheet.rows[0].cells[sheet.columns.index("SD over orders") - 1] == "0.012"
+    of_trainings = trainings(found)
+    assert [row.cells[of_trainings.columns.index("Order") - 1] for row in of_trainings.rows] == ["1", "2"]
+    assert all(len(row.cells) == len(of_trainings.columns) - 1 for row in of_trainings.rows)
+    assert "each choice trained in\n2 orders" in write_comparison(found, tmp_path).read_text()
+    plain = comparison(against("longest", 0.08, 0.001))
+    assert "SD over orders" not in versus(plain, "tokens and steps").columns and "Order" not in trainings(plain).columns
 
 
 def test_a_macro_mean_is_called_one_and_every_group_is_told(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -17,10 +19,11 @@ from fishersft.data.examples import PromptCompletion
 from fishersft.data.store import Store
 from fishersft.errors import InputError
 from fishersft.numerics.crossed import mean_difference
+from fishersft.steps.comparison_keys import TrainedKeys
 from fishersft.steps.corpus import read_corpus
 from fishersft.steps.evaluation import measure_likelihood
 from fishersft.steps.held_out import evaluated_examples, refuse_columns
-from fishersft.steps.measured import Measured, check_measured, measured_sentences
+from fishersft.steps.measured import Measured, check_measured, measured_sentences, trained_nll
 from tests.unit.steps.small_run import WORDS
 
 TASKS = ["sums", "chess", "verse"]
@@ -114,6 +117,32 @@ def test_a_worst_tenth_of_one_cluster_has_no_interval() -> None:
     found = apart.difference_on_worst(nll, other)
     assert found is not None and found.value == pytest.approx(-0.1)
     assert together.difference_on_worst(nll, other) is None
+
+
+def test_the_deviation_over_orders_is_that_within_seeds() -> None:
+    rng = np.random.default_rng(0)
+    nll, other, tokens = rng.normal(9, 2, (3, 2, 8)), rng.normal(9, 2, (3, 2, 8)), rng.integers(1, 9, 8)
+    within = []
+    for seed in range(3):
+        first, second = ((nll[seed, order] - other[seed, order]).sum() / tokens.sum() for order in range(2))
+        within.append((first - second) ** 2 / 2)
+    measured = Measured(tokens, nll[0, 0])
+    assert measured.deviation_over_orders(nll, other) == pytest.approx(np.sqrt(np.mean(within)))
+    assert measured.deviation_over_orders(nll[:, :1], other[:, :1]) is None
+
+
+def test_losses_are_averaged_over_orders_sentence_by_sentence(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    nll = np.random.default_rng(0).normal(9, 2, (2, 2, 5))
+    for seed, order in np.ndindex(2, 2):
+        with store.publish("evaluation", f"{seed}{order}" * 32, {}, {}) as draft:
+            table = pa.table({"nll": nll[seed, order], "tokens": [3, 1, 4, 1, 5]})
+            pq.write_table(table, draft.folder / "nll.parquet")
+    trained = [
+        TrainedKeys("s", "t", f"{seed}0" * 32, None, (TrainedKeys("s", "u", f"{seed}1" * 32, None),))
+        for seed in range(2)
+    ]
+    assert (trained_nll(store, trained) == nll).all()
 
 
 @pytest.mark.parametrize(
