@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
+from fishersft.reporting.comparison import Arm, Basis, Comparison, GroupOutcome, Versus
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.text import count, interval, number, p_value, percent
 
@@ -112,35 +112,21 @@ def duels(comparison: Comparison) -> list[Sheet]:
 
 def groups(comparison: Comparison) -> Sheet:
     """Every method on every group of held-out sentences, the group that the base model predicts worst first."""
-    rows = [
-        Row(
-            (item.method,),
-            (
-                count(item.budget),
-                item.group,
-                count(item.sentences),
-                count(item.tokens),
-                number(item.base, 3),
-                number(item.uniform, 3),
-                number(item.mean, 3),
-                interval(item.difference, 3),
-            ),
-        )
-        for item in comparison.groups
-    ]
-    column = str(comparison.macro_column)
+    column, several = str(comparison.macro_column), len({item.budget for item in comparison.groups}) > 1
+    shown = (several, *[True] * 7)
     columns = (
-        "Method",
         f"Budget, {comparison.unit}",
         column,
+        "Difference from uniform [95%]",
+        "Method",
+        "Uniform",
+        "Base model",
         "Held-out sentences",
-        "Held-out tokens",
-        "Base model, nats/token",
-        "Uniform, nats/token",
-        "Method, nats/token",
-        "Difference from uniform, nats/token [95%]",
+        "Tokens",
     )
-    return Sheet(f"By {column}, at equal tokens and steps", columns, rows, words=(column,))
+    rows = [Row((item.method,), _where(shown, _group_cells(item))) for item in comparison.groups]
+    title = f"By {column}, nats/token at equal tokens and steps"
+    return Sheet(title, ("Choice", *_where(shown, columns)), rows, words=(column,))
 
 
 def arms(comparison: Comparison) -> Sheet:
@@ -298,6 +284,19 @@ def _summary_cells(arm: Arm, difference: Versus | None) -> tuple[str, ...]:
         interval(None if difference is None else difference.mean, 3),
         percent(share),
         number(None) if arm.worth is None else f"{arm.worth.side} {number(arm.worth.tokens, 0)}",
+    )
+
+
+def _group_cells(item: GroupOutcome) -> tuple[str, ...]:
+    return (
+        count(item.budget),
+        item.group,
+        interval(item.difference, 3),
+        number(item.mean, 3),
+        number(item.uniform, 3),
+        number(item.base, 3),
+        count(item.sentences),
+        count(item.tokens),
     )
 
 

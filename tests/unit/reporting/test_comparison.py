@@ -261,12 +261,16 @@ def test_a_macro_mean_is_called_one_and_every_group_is_told(tmp_path: Path) -> N
     assert found.worst_group == "sums | *"
     sheet = groups(found)
     assert [row.cells for row in sheet.rows] == [
-        ("2,000", "sums | *", "9", "99", "4.000", "2.000", "2.100", "0.100 [-0.050, 0.250]"),
-        ("2,000", "chess", "9", "99", "3.000", "2.000", "2.100", "0.100 [-0.050, 0.250]"),
+        ("sums | *", "0.100 [-0.050, 0.250]", "2.100", "2.000", "4.000", "9", "99"),
+        ("chess", "0.100 [-0.050, 0.250]", "2.100", "2.000", "3.000", "9", "99"),
     ]
+    twice = [*TASKS, *({**of, "budget": 4000} for of in TASKS)]
+    budgets = groups(comparison(against("longest", 0.08, 0.001), macro_column="task", groups=twice))
+    assert [row.cells[0] for row in budgets.rows] == ["2,000", "2,000", "4,000", "4,000"]
+    assert all(len(row.cells) == len(budgets.columns) - 1 == len(sheet.columns) for row in budgets.rows)
     assert "Perplexity (macro mean over task) [95%]" in summary(found).columns
     page = write_comparison(found, tmp_path)
-    assert "By task, at equal tokens and steps" in page.read_text()
+    assert "By task, nats/token at equal tokens and steps" in page.read_text()
     assert read_comparison(page.with_name("comparison.json")) == found
     plain = comparison(against("longest", 0.08, 0.001))
     assert "macro" not in comparison_markdown(plain) and "By " not in comparison_markdown(plain)
