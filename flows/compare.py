@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from prefect import State
@@ -209,19 +210,26 @@ class _Trainings:
     def _train(self, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
         key = chosen.key, steps, seed
         if key not in self._trained:
-            seeded = self._config.seeded(seed)
-            by = seeded, self._corpus, chosen.key, what, steps, self._config, self._config.judged
-            with curation.trained_until_measured(*by) as training:
-                self._did(training)
-                likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, training.key, what))
-                written = self._written(training.key, what)
-            self._trained[key] = TrainedKeys(chosen.key, training.key, likelihood.key, written)
+            first = self._train_in_order(0, chosen, steps, seed, what)
+            again = [
+                self._train_in_order(order, chosen, steps, seed, f"{what}, order {order + 1}")
+                for order in range(1, self._config.orders)
+            ]
+            self._trained[key] = replace(first, again=tuple(again))
         return self._trained[key]
 
-    def _written(self, model: str, what: str) -> str | None:
-        """What the model writes, where it is judged."""
-        if not self._config.judged:
-            return None
+    def _train_in_order(self, order: int, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
+        """A training in one of the orders, of which the first alone is judged."""
+        judged = self._config.judged and order == 0
+        by = self._config.seeded(seed, order), self._corpus, chosen.key, what, steps, self._config, judged
+        with curation.trained_until_measured(*by) as training:
+            self._did(training)
+            likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, training.key, what))
+            written = self._written(training.key, what) if judged else None
+        return TrainedKeys(chosen.key, training.key, likelihood.key, written)
+
+    def _written(self, model: str, what: str) -> str:
+        """What the model writes."""
         return self._did(curation.complete_prompts(self._config, self._corpus, model, what)).key
 
     def _judge(self, one: TrainedKeys, other: TrainedKeys | None, what: str, against: str) -> list[str]:

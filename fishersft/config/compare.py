@@ -58,6 +58,7 @@ TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin"
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
 # Not ways to choose from a pool, but what these are measured by.
 CONTROLS = ("perfect-filter", "target-alone", "large-batch")
+_BETWEEN_ORDERS = 1_000_003  # seeds; more than there are repeats, so that no two trainings share one
 LARGE_BATCH = 10  # times the tokens of the budget, in as many steps
 _LABELS = {
     "information": "D-optimal",
@@ -186,6 +187,14 @@ class CompareConfig(CurateConfig):
         33,
         "Repeats",
         "Trainings of each choice, and uniform draws, with seeds from `seed` on. Under 3 says little of their luck.",
+        ge=1,
+    )
+    orders: int = described(
+        1,
+        34,
+        "Orders",
+        "Trainings of each choice in different orders; their held-out losses are averaged. Raise it where the "
+        "luck of the order hides differences.",
         ge=1,
     )
     head_to_head: bool = described(
@@ -356,9 +365,13 @@ class CompareConfig(CurateConfig):
         """Optimiser steps that so many tokens fill: what is equal in tokens takes equal steps."""
         return max(1, round(tokens / self.finetune.batch_tokens))
 
-    def seeded(self, seed: int) -> CurateConfig:
-        """The settings of a training with another seed; all that is read or measured goes by this comparison's own."""
-        return self.model_copy(update={"seed": seed})
+    def seeded(self, seed: int, order: int = 0) -> CurateConfig:
+        """The settings of a training with another seed; all that is read or measured goes by this comparison's own.
+
+        Args:
+            order: the number of the training's order, from 0; the first goes by the seed itself.
+        """
+        return self.model_copy(update={"seed": seed + order * _BETWEEN_ORDERS})
 
     def _with_selection(self, target: CorpusConfig | None, **changes: Any) -> CurateConfig:
         """The settings of a run with another selection, and none of a comparison's own."""

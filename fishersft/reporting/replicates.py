@@ -24,7 +24,8 @@ class Replicated(Facts):
     under 0 the method is better. `p_corrected` is `p` of the primary hypothesis, and Holm's for the other methods
     together. `excluded_gain` is the gain that a one-sided test at 5% excludes; `filter_share` the share of the perfect
     filter's mean gain, None where there is none that gains. The deviations are those of the difference over
-    replicates, and over the held-out sentences of one. `worst_group` is the mean over replicates of the difference in
+    replicates, over the held-out sentences of one, and over orders of training on the same choices of one, None where
+    each choice was trained in one order. `worst_group` is the mean over replicates of the difference in
     the group of held-out sentences that the base model predicts worst, None where sentences have no groups.
     `seconds_choosing` is the mean.
     """
@@ -39,6 +40,7 @@ class Replicated(Facts):
     filter_share: float | None
     deviation_over_replicates: float
     deviation_over_sentences: float
+    deviation_over_orders: float | None = None
     better_in: int
     worst_group: Interval | None = None
     seconds_choosing: float
@@ -77,6 +79,7 @@ def over_replicates(
 
 def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
     """The table of what the methods did over replicates."""
+    reordered = any(item.deviation_over_orders is not None for item in found)
     grouped = any(item.worst_group is not None for item in found)
     rows = [
         Row(
@@ -91,6 +94,7 @@ def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
                 percent(item.filter_share),
                 number(item.deviation_over_replicates, 3),
                 number(item.deviation_over_sentences, 3),
+                *([number(item.deviation_over_orders, 3)] if reordered else []),
                 number(item.seconds_choosing, 0),
                 item.verdict,
             ),
@@ -108,6 +112,7 @@ def replicates_sheet(found: Sequence[Replicated]) -> Sheet:
         "Share of the perfect filter's gain",
         "SD over replicates",
         "SD over sentences",
+        *(["SD over orders"] if reordered else []),
         "Seconds to choose",
         "Verdict",
     )
@@ -119,6 +124,7 @@ def _over_replicates(items: Sequence[Versus], comparisons: Sequence[Comparison],
     differences = np.array([item.mean.value for item in items])
     tested = mean_over_seeds(differences)
     of_sentences = [(item.mean.high - item.mean.low) / (2 * 1.96) for item in items]
+    of_orders = [item.deviation_over_orders for item in items if item.deviation_over_orders is not None]
     arms = [next(arm for arm in found.arms if arm.method == items[0].method) for found in comparisons]
     return Replicated(
         method=items[0].method,
@@ -131,6 +137,7 @@ def _over_replicates(items: Sequence[Versus], comparisons: Sequence[Comparison],
         filter_share=None if filtered is None or filtered >= 0 else tested.value / filtered,
         deviation_over_replicates=float(differences.std(ddof=1)),
         deviation_over_sentences=float(np.sqrt(np.mean(np.square(of_sentences)))),
+        deviation_over_orders=float(np.sqrt(np.mean(np.square(of_orders)))) if of_orders else None,
         better_in=int((differences < 0).sum()),
         worst_group=_in_worst_group(items[0].method, comparisons),
         seconds_choosing=float(np.mean([arm.seconds_choosing for arm in arms])),

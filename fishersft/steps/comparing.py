@@ -18,7 +18,7 @@ from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warni
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
-from fishersft.steps.measured import Measured, held_out_nll, measured_sentences
+from fishersft.steps.measured import Measured, held_out_nll, measured_sentences, trained_nll
 from fishersft.steps.models import trained_config
 from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
@@ -69,8 +69,11 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         name=config.name,
         unit=config.selection.budget_unit,
         seeds=len(config.seeds),
+        orders=config.orders,
         held_out=len(measured.tokens),
         macro_column=config.evaluation.macro_column,
+        cluster_column=config.evaluation.cluster_column,
+        clusters=None if measured.clusters is None else len(set(measured.clusters)),
         counted_by_choosing_model=config.finetune.model is not None,
         base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,
@@ -117,11 +120,12 @@ def _arm_of(
     judged: Sequence[Sequence[str]],
 ) -> Arm:
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
-    nll, _ = held_out_nll(store, [of.evaluation for of in trained])
+    nll = trained_nll(store, trained).mean(axis=1)
     arm = _arm(method, budget, measured, nll, seeds=len(trained))
     perfect = config.perfect_filter
     choosing = _seconds_choosing(store, [of.selection for of in trained])
-    training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
+    trainings = {training.trained for of in trained for training in of.orders}
+    training = sum(store.get("training", key).seconds for key in trainings)
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
@@ -206,28 +210,35 @@ def _trainings(store: Store, measured: Measured, cell: CellKeys) -> list[Trainin
         (cell.by_tokens, "tokens and steps"),
         (cell.by_sentences, "sentences"),
     ]
-    return [_training(store, measured, cell, trained, control) for trained, control in controls if trained is not None]
+    return [
+        _training(store, measured, cell, training, control, order)
+        for trained, control in controls
+        if trained is not None
+        for order, training in enumerate(trained.orders)
+    ]
 
 
 def _training(
-    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None
+    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None, order: int
 ) -> Training:
     model = store.get("training", trained.trained)
     arm = _arm(cell.method, cell.budget, measured, held_out_nll(store, [trained.evaluation])[0], seeds=1)
+    judged = control is None and order == 0
     won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,
         budget=cell.budget,
         seed=cell.seed,
         control=control,
+        order=order,
         sentences=model.facts["sentences"],
         tokens=model.facts["tokens_per_epoch"],
         steps=model.facts["steps"],
         mean=arm.mean,
         worst_tenth=arm.worst_tenth,
         worst=arm.worst,
-        win_rate_at_equal_tokens=None if control else won[0],
-        win_rate_at_equal_sentences=None if control else won[1],
+        win_rate_at_equal_tokens=won[0] if judged else None,
+        win_rate_at_equal_sentences=won[1] if judged else None,
         seconds_choosing=_seconds_choosing(store, [trained.selection]),
         seconds_training=model.seconds,
     )

@@ -91,6 +91,15 @@ def test_where_sentences_have_groups_the_worst_by_the_base_model_is_told_too() -
     assert sheet.columns[2] not in replicates_sheet(over_replicates(replicates(), "mine")).columns
 
 
+def test_the_deviation_over_orders_is_pooled_over_replicates() -> None:
+    found = [comparison(against("mine", -0.1, 0.5, deviation_over_orders=sd), orders=2) for sd in (0.01, 0.03)]
+    (item,) = over_replicates(found, "mine")
+    assert item.deviation_over_orders == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2))
+    sheet = replicates_sheet([item])
+    assert sheet.rows[0].cells[sheet.columns.index("SD over orders") - 1] == "0.022"
+    assert "SD over orders" not in replicates_sheet(over_replicates(replicates(), "mine")).columns
+
+
 def test_the_table_has_a_row_a_method() -> None:
     sheet = replicates_sheet(over_replicates(replicates(), "mine", "filter"))
     assert [row.heading for row in sheet.rows] == ["mine", "filter", "other"]
