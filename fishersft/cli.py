@@ -108,8 +108,9 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     """Read the corpus and embed it, without Prefect."""
     from fishersft.data.runs import recorded_run
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.prompts import with_prompts_found
 
-    settings = load_config(config, overrides or ())
+    settings = with_prompts_found(load_config(config, overrides or ()))
     terminal.print_lines([settings.criterion_in_words()])
     settings = settings.resolved()
     with recorded_run(open_store(settings.store), f"embed-{settings.name}") as run:
@@ -213,8 +214,9 @@ def select(
 ) -> None:
     """Select examples under a budget and write them as a dataset, without fine-tuning.
 
-    `fishersft select pool.jsonl --target mine.jsonl --budget 20k` needs no configuration. Options that begin with
-    "Blocks:" are for token blocks.
+    `fishersft select pool.jsonl --target mine.jsonl --budget 20k` needs no configuration. Where rows are prompts
+    without answers, `fishersft select prompts.jsonl --budget 100` chooses a hundred to have answered. Options that
+    begin with "Blocks:" are for token blocks.
     """
     flags = {
         "budget_unit": unit,
@@ -342,7 +344,10 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.data.runs import last_finished, recorded_run
     from fishersft.steps.conditions import begin_selection
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.prompts import check_budget, with_prompts_found
 
+    settings = with_prompts_found(settings)
+    check_budget(settings)
     terminal.print_lines([settings.criterion_in_words()])
     settings = settings.resolved()
     store, name = open_store(settings.store), f"select-{settings.name}"

@@ -234,19 +234,20 @@ def rare_skills(
 
     Every replicate draws pool, target and held-out examples anew, and which task is how rare.
     """
-    from fishersft.reporting.replicate_groups import group_sheets
-    from fishersft.steps.skills import write_skills
+    _on_rare_skills("rare-skills", corpora, replicates, overrides)
 
-    settings = _preset("rare-skills", overrides, CompareConfig)
-    counts = list[dict[str, int]]()
 
-    def drawn(replicate: int) -> CompareConfig:
-        folder = corpora.absolute() / "rare-skills" / str(replicate)
-        counts.append(write_skills(folder, settings.seed + replicate))
-        return _reading(settings, folder)
+@reproduce_app.command()
+def prompts(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Which prompts to have answered: 120 of 1,000 chosen by the prompts alone against as many drawn at random.
 
-    primary = settings.methods[0].name
-    _replicated("rare-skills", drawn, replicates, lambda found: group_sheets(found, counts, primary))
+    Every replicate draws pool and held-out examples of the rare skills anew.
+    """
+    _on_rare_skills("prompts", corpora, replicates, overrides)
 
 
 @reproduce_app.command()
@@ -306,6 +307,23 @@ def frozen_features(
     terminal.print_path("table", f"{place}/frozen-features.md")
 
 
+def _on_rare_skills(preset: str, corpora: Path, replicates: int, overrides: Sequence[str] | None) -> None:
+    """Runs a preset on pools of rare skills that are drawn anew for every replicate, with tables of the tasks."""
+    from fishersft.reporting.replicate_groups import group_sheets
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset(preset, overrides, CompareConfig)
+    counts = list[dict[str, int]]()
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / preset / str(replicate)
+        counts.append(write_skills(folder, settings.seed + replicate))
+        return _reading(settings, folder)
+
+    primary = settings.methods[0].name
+    _replicated(preset, drawn, replicates, lambda found: group_sheets(found, counts, primary))
+
+
 def _replicated(
     name: str,
     drawn: Callable[[int], CompareConfig],
@@ -347,10 +365,11 @@ def _replicated(
 
 
 def _reading(settings: CompareConfig, folder: Path) -> CompareConfig:
-    """The settings with the pool, the target and the held-out examples that were written to a folder."""
+    """The settings with the pool, the target (if they have one) and the held-out examples of a folder."""
     changed = settings.model_dump()
     changed["corpus"]["path"] = str(folder / "pool.jsonl")
-    changed["target"]["path"] = str(folder / "target.jsonl")
+    if settings.target is not None:
+        changed["target"]["path"] = str(folder / "target.jsonl")
     changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
     return CompareConfig.model_validate(changed)
 

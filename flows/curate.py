@@ -12,6 +12,7 @@ from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
 from fishersft.steps.held_out import check_measurable, refuse_columns
 from fishersft.steps.outcome import Outcome, RunResult, open_store
+from fishersft.steps.prompts import check_answered
 from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
 from fishersft.steps.this_run import report_of_the_same, settings_digest
@@ -51,6 +52,7 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
         config = config.resolved()
         tag_run(config.name, config.chosen_criterion()[0])
         check_approval(config)
+        check_answered(config)
         check_measurable(config)
         refuse_columns(config)
         tasks.check_models(config)

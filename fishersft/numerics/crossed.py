@@ -114,18 +114,40 @@ def mean_nll(nll: np.ndarray, tokens: np.ndarray, groups: Sequence[str] | None =
     return np.array([(np.bincount(of, weights=row) / totals).mean() for row in nll])
 
 
-def tail_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray, share: float) -> Tested:
-    """How far apart two ways of training are on the sentences that each predicts worst, in nats a token.
+def worst_tenth(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The tenth of the sentences that a model predicts worst, in nats a token; at least 2, as an interval needs.
 
-    Of every model the mean over its worst sentences by nats a token, and of two models of one seed the difference; the
-    mean over seeds is told, under 0 the first is better. Its variance is that over seeds, and over sentences by
-    bootstrap, the models' figures of one sentence staying together; the interval and p are as of `mean_difference`.
+    Two trainings are compared on the worst tenth of a third model, the one before training: the same sentences for
+    both. On each one's own worst tenth both would be judged by the sentences on which they were unlucky.
+
+    Args:
+        nll: (sentences,); summed over each sentence's tokens, in nats.
+        tokens: (sentences,), >= 1.
+
+    Returns:
+        int64, the places of `sentences // 10` of them in rising order; of equally bad ones the first count.
+
+    Cost: a sort.
+
+    Example:
+        >>> worst_tenth(np.array([2.0, 9.0, 4.0, 6.0]), np.array([1, 3, 1, 2])).tolist()  # 2, 3, 4 and 3 nats a token
+        [1, 2]
+    """
+    order = np.argsort(-np.asarray(nll) / np.asarray(tokens), kind="stable")
+    return np.sort(order[: max(2, len(order) // 10)])
+
+
+def worst_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray) -> Tested:
+    """How far apart two ways of training are on the sentence that each predicts worst, in nats a token.
+
+    Of two models of one seed the difference of what each has on its own worst sentence; the mean over seeds is told,
+    under 0 the first is better. Its variance is that over seeds, and over sentences by bootstrap, of which a maximum
+    lets one say little, the models' figures of one sentence staying together; the interval and p are as of
+    `mean_difference`.
 
     Args:
         nll, other: (seeds, sentences), in nats, as of `mean_difference`.
         tokens: (sentences,).
-        share: of the sentences that count as worst; at least one is taken, so 0 is the worst sentence alone, of which a
-            bootstrap over sentences says little.
 
     Raises:
         InputError: as `mean_difference`.
@@ -137,14 +159,13 @@ def tail_difference(nll: np.ndarray, other: np.ndarray, tokens: np.ndarray, shar
     if mine.shape != others.shape:
         raise InputError(f"expected figures of the same seeds and sentences, not {mine.shape} and {others.shape}")
     seeds, sentences = mine.shape
-    worst = max(1, int(share * sentences))
     rng = np.random.default_rng(0)
     resampled = []
     at_once = max(1, _CHUNK_ELEMENTS // (seeds * sentences))
     for start in range(0, _RESAMPLES, at_once):
         drawn = rng.integers(sentences, size=(min(at_once, _RESAMPLES - start), sentences))
-        resampled.append((_worst_mean(mine[:, drawn], worst) - _worst_mean(others[:, drawn], worst)).mean(axis=0))
-    by_seed = _worst_mean(mine, worst) - _worst_mean(others, worst)
+        resampled.append((mine[:, drawn].max(axis=-1) - others[:, drawn].max(axis=-1)).mean(axis=0))
+    by_seed = mine.max(axis=1) - others.max(axis=1)
     over_sentences = float(np.concatenate(resampled).var(ddof=1))
     return _crossed(float(by_seed.mean()), over_sentences, sentences - 1, by_seed)
 
@@ -215,14 +236,14 @@ def _over_sentences(
     cluster = np.arange(sentences) if clusters is None else _numbered("clusters", clusters, sentences)
     totals = np.bincount(group, weights=tokens)
     errors = nll - (np.bincount(group, weights=nll) / totals)[group] * tokens
-    met, place = np.unique(np.stack([cluster, group]), axis=1, return_inverse=True)
-    of_cluster, of_group = met
+    met, place = np.unique(cluster * len(totals) + group, return_inverse=True)
+    of_cluster, of_group = np.divmod(met, len(totals))
     clusters_in = np.bincount(of_group)
     if (clusters_in < 2).any():
         raise InputError("an interval needs at least 2 sentences, of 2 clusters, in every group")
-    rest = totals[of_group] - np.bincount(place.ravel(), weights=tokens)
+    rest = totals[of_group] - np.bincount(place, weights=tokens)
     scale = np.sqrt((clusters_in - 1) / clusters_in) / len(totals)
-    summed = np.bincount(place.ravel(), weights=errors) / rest * scale[of_group]
+    summed = np.bincount(place, weights=errors) / rest * scale[of_group]
     variance = float((np.bincount(of_cluster, weights=summed) ** 2).sum())
     by_group = np.bincount(of_group, weights=summed**2)
     freedom = float(cluster.max())
@@ -262,11 +283,6 @@ def _crossed(value: float, over_items: float, freedom_of_items: float, by_seed: 
     else:
         p = float(brentq(lambda p: reach(p) - abs(value), _LEAST_P, 1.0))
     return Tested(value, value - width, value + width, p, value - reach(2 * (1 - _LEVEL)))
-
-
-def _worst_mean(per_token: np.ndarray, worst: int) -> np.ndarray:
-    """The mean of the `worst` largest along the last axis."""
-    return np.partition(per_token, -worst, axis=-1)[..., -worst:].mean(axis=-1)
 
 
 def _checked(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -23,9 +23,9 @@ class Arm(Facts):
 
     `lengths` are the tokens that a tenth, half and nine tenths of the chosen sentences have at most, as the choosing
     model counts them; None of the base model.
-    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
-    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
-    choosing with the embeddings and scores that it needs;
+    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token: over all tokens, over those
+    of the tenth of the sentences that the base model predicts worst, and of each model's own worst sentence. Seconds
+    are of all seeds together, of choosing with the embeddings and scores that it needs;
     `money` is what they cost, judging included, None where no price is known.
     `on_target` is the share of the chosen tokens that a perfect filter keeps, None where the comparison has none;
     `worth` is None where the uniform choice was not trained at larger budgets.
@@ -53,13 +53,15 @@ class Arm(Facts):
 class Training(Facts):
     """One training: of a method, or of a uniform choice that is its control in some basis (then `control` says which).
 
-    Likelihoods as of `Arm`; the win rates are the first judge's against the two controls, None for a control.
+    Likelihoods as of `Arm`; the win rates are the first judge's against the two controls, None for a control. `order`
+    is the number of its order of training, from 0, of which the first alone is judged.
     """
 
     method: str
     budget: int
     seed: int
     control: Basis | None
+    order: int = 0
     sentences: int
     tokens: int
     steps: int
@@ -79,7 +81,9 @@ class Versus(Facts):
     `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
     likewise for the worst tenth and the win rate. `excluded_gain` is the gain in the mean that a one-sided test at 5%
     excludes. `filter_share` is the mean's share of what the perfect filter of the same budget gains, None where there
-    is none that gains. `win_rate` is the judge's; None where the texts were all the same.
+    is none that gains. `worst_tenth` is None where one cluster of sentences holds all of it. `win_rate` is the judge's;
+    None where the texts were all the same. `deviation_over_orders` is the standard deviation of the mean difference
+    over orders of training the same choices, None where each was trained in one.
     """
 
     method: str
@@ -95,11 +99,12 @@ class Versus(Facts):
     mean: Interval
     excluded_gain: float
     filter_share: float | None = None
+    deviation_over_orders: float | None = None
     p: float
     p_corrected: float
-    worst_tenth: Interval
-    worst_tenth_p: float
-    worst_tenth_p_corrected: float
+    worst_tenth: Interval | None
+    worst_tenth_p: float | None
+    worst_tenth_p_corrected: float | None
     worst: Interval
     win_rate: Interval | None
     win_p: float | None
@@ -172,13 +177,16 @@ class Comparison(Facts):
 
     `counted_by_choosing_model` where another model was trained
     than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
-    `duels` is empty where no head-to-head was asked for. With a `macro_column` the outcome is the macro mean over its
-    values, everywhere but for the worst tenth and sentence, and `groups` tell each value's by itself.
+    Likelihoods are means over `orders` trainings of each choice. `duels` is empty where no head-to-head was asked for.
+    With a `macro_column` the outcome is the macro mean over its values, everywhere but for the worst tenth and
+    sentence, and `groups` tell each value's by itself. With a `cluster_column` its values, `clusters` of them, are
+    what intervals are over, but for win rates and worst sentences.
     """
 
     name: str
     unit: Literal["sentences", "tokens"]
     seeds: int
+    orders: int = 1
     held_out: int
     counted_by_choosing_model: bool
     base: Arm
@@ -186,6 +194,8 @@ class Comparison(Facts):
     versus: list[Versus]
     duels: list[Versus]
     macro_column: str | None = None
+    cluster_column: str | None = None
+    clusters: int | None = None
     groups: tuple[GroupOutcome, ...] = ()
     trainings: list[Training]
     judges: list[Judge]
@@ -198,7 +208,8 @@ class Comparison(Facts):
         """The verdict at equal tokens and steps, in one sentence."""
         fair = [item for item in self.versus if item.basis == "tokens and steps"]
         told = [self._told(item) for item in fair if item.p_corrected < SURE]
-        once = "" if self.seeds > 1 else " One training each, so the intervals do not cover the luck of training."
+        one = "training" if self.orders == 1 else "seed"
+        once = "" if self.seeds > 1 else f" One {one} each, so the intervals do not cover the luck of training."
         if not told:
             excluded = max(item.excluded_gain for item in fair)
             return (

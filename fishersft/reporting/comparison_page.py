@@ -122,8 +122,8 @@ def _flat(item: Versus) -> dict[str, Any]:
     for name, value in item.model_dump().items():
         if isinstance(value, dict):
             row |= {name if part == "value" else f"{name}_{part}": figure for part, figure in value.items()}
-        elif name == "win_rate":
-            row |= dict.fromkeys(("win_rate", "win_rate_low", "win_rate_high"))
+        elif name in ("worst_tenth", "win_rate"):
+            row |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
         else:
             row[name] = value
     return {**row, "verdict": item.verdict}

@@ -13,12 +13,12 @@ from fishersft.data.store import Draft, Store
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
-from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, in_groups, mean_fact
+from fishersft.steps.differences import against_uniform, head_to_head, in_groups, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
-from fishersft.steps.measured import Measured, held_out_nll, measured_sentences
+from fishersft.steps.measured import Measured, held_out_nll, measured_sentences, trained_nll
 from fishersft.steps.models import trained_config
 from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
@@ -69,13 +69,16 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
         name=config.name,
         unit=config.selection.budget_unit,
         seeds=len(config.seeds),
+        orders=config.orders,
         held_out=len(measured.tokens),
         macro_column=config.evaluation.macro_column,
+        cluster_column=config.evaluation.cluster_column,
+        clusters=None if measured.clusters is None else len(set(measured.clusters)),
         counted_by_choosing_model=config.finetune.model is not None,
         base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,
         versus=versus if perfect is None else with_filter_shares(versus, perfect.name),
-        groups=tuple(in_groups(store, measured, choices.values())),
+        groups=tuple(in_groups(store, measured, choices.values(), config.selection.budget_unit)),
         duels=head_to_head(
             store,
             measured,
@@ -117,11 +120,12 @@ def _arm_of(
     judged: Sequence[Sequence[str]],
 ) -> Arm:
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
-    nll, _ = held_out_nll(store, [of.evaluation for of in trained])
+    nll = trained_nll(store, trained).mean(axis=1)
     arm = _arm(method, budget, measured, nll, seeds=len(trained))
     perfect = config.perfect_filter
     choosing = _seconds_choosing(store, [of.selection for of in trained])
-    training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
+    trainings = {training.trained for of in trained for training in of.orders}
+    training = sum(store.get("training", key).seconds for key in trainings)
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
@@ -154,14 +158,15 @@ def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
     """Selections and what was computed to choose by, as "kind/key": embeddings, gradients, scores, features, warm-ups.
 
     A uniform choice needs no embeddings, nor does any other that goes by the rows alone or by features of its own: what
-    these are charged is their own. A choice beside the target is charged what it was made from.
+    these are charged is their own. A choice beside the target, or by prompts, is charged what it was made from.
     """
     found = {f"selection/{key}" for key in selections}
     for selection in [store.get("selection", key) for key in selections]:
         within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
         found |= artifacts_of_choice(store, within)
         found |= {source for source in selection.sources if source.startswith(_COMPUTED)}
-        if selection.params.get("method") not in _NEED_NO_EMBEDDING and "column" not in selection.params:
+        of_others = "column" in selection.params or "by" in selection.params
+        if selection.params.get("method") not in _NEED_NO_EMBEDDING and not of_others:
             found |= {source for source in selection.sources if source.startswith("embeddings/")}
     return found
 
@@ -177,8 +182,7 @@ def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence
 
 
 def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: int) -> Arm:
-    per_token = np.sort(nll / measured.tokens, axis=1)
-    worst = max(1, int(WORST_SHARE * len(measured.tokens)))
+    worst = measured.worst()
     nats = measured.difference(nll.mean(axis=0)[None], np.zeros((1, len(measured.tokens))))
     return Arm(
         method=method,
@@ -190,8 +194,8 @@ def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: i
         steps=0,
         mean=float(measured.mean(nll).mean()),
         perplexity=Interval.of(np.exp(nats[:3]).tolist()),
-        worst_tenth=float(per_token[:, -worst:].mean()),
-        worst=float(per_token[:, -1].mean()),
+        worst_tenth=float(measured.only(worst).mean(nll[:, worst]).mean()),
+        worst=float((nll / measured.tokens).max(axis=1).mean()),
         seconds_choosing=0,
         seconds_training=0,
         seconds_judging=0,
@@ -206,28 +210,35 @@ def _trainings(store: Store, measured: Measured, cell: CellKeys) -> list[Trainin
         (cell.by_tokens, "tokens and steps"),
         (cell.by_sentences, "sentences"),
     ]
-    return [_training(store, measured, cell, trained, control) for trained, control in controls if trained is not None]
+    return [
+        _training(store, measured, cell, training, control, order)
+        for trained, control in controls
+        if trained is not None
+        for order, training in enumerate(trained.orders)
+    ]
 
 
 def _training(
-    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None
+    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None, order: int
 ) -> Training:
     model = store.get("training", trained.trained)
     arm = _arm(cell.method, cell.budget, measured, held_out_nll(store, [trained.evaluation])[0], seeds=1)
+    judged = control is None and order == 0
     won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,
         budget=cell.budget,
         seed=cell.seed,
         control=control,
+        order=order,
         sentences=model.facts["sentences"],
         tokens=model.facts["tokens_per_epoch"],
         steps=model.facts["steps"],
         mean=arm.mean,
         worst_tenth=arm.worst_tenth,
         worst=arm.worst,
-        win_rate_at_equal_tokens=None if control else won[0],
-        win_rate_at_equal_sentences=None if control else won[1],
+        win_rate_at_equal_tokens=won[0] if judged else None,
+        win_rate_at_equal_sentences=won[1] if judged else None,
         seconds_choosing=_seconds_choosing(store, [trained.selection]),
         seconds_training=model.seconds,
     )

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fishersft.data.store import Store
-from fishersft.numerics.crossed import Tested, holm, tail_difference, win_share
+from fishersft.numerics.crossed import Tested, holm, win_share, worst_difference
+from fishersft.numerics.greedy import BudgetUnit
 from fishersft.reporting.comparison import Basis, GroupOutcome, Versus
 from fishersft.reporting.summary import Interval
 from fishersft.steps.comparison_keys import CellKeys, DuelKeys, TrainedKeys
 from fishersft.steps.findings import scores_of
-from fishersft.steps.measured import Measured, held_out_nll
-
-WORST_SHARE = 0.1
+from fishersft.steps.measured import Measured, trained_nll
 
 
 def against_uniform(
@@ -28,13 +27,16 @@ def against_uniform(
     return _corrected([_versus(store, measured, cells, basis) for cells in choices])
 
 
-def in_groups(store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]]) -> list[GroupOutcome]:
-    """Every method at every budget against its uniform controls of as many tokens, a group of sentences at a time.
+def in_groups(
+    store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]], unit: BudgetUnit
+) -> list[GroupOutcome]:
+    """Every method at every budget against its uniform controls, a group of sentences at a time.
 
     The groups that the base model predicts worst come first; none where sentences have no groups.
 
     Args:
         choices: as of `against_uniform`.
+        unit: what the budget counts, and so what the uniform controls have as much of.
     """
     if measured.groups is None:
         return []
@@ -42,8 +44,8 @@ def in_groups(store: Store, measured: Measured, choices: Iterable[Sequence[CellK
     base = {group: float(measured.only(places).mean(measured.base[None, places])[0]) for group, places in parts.items()}
     found = []
     for cells in choices:
-        nll, _ = held_out_nll(store, [cell.chosen.evaluation for cell in cells])
-        uniform, _ = held_out_nll(store, [cell.by_tokens.evaluation for cell in cells])
+        nll = trained_nll(store, [cell.chosen for cell in cells]).mean(axis=1)
+        uniform = trained_nll(store, [cell.control(unit)[0] for cell in cells]).mean(axis=1)
         for group in sorted(parts, key=lambda group: -base[group]):
             places, part = parts[group], measured.only(parts[group])
             found.append(
@@ -100,9 +102,9 @@ def _difference(
 ) -> Versus:
     """A choice against another, by pairs of trainings with the judges' verdicts on them, a pair a seed."""
     mine, others = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
-    nll, tokens = held_out_nll(store, [of.evaluation for of in mine])
-    other, _ = held_out_nll(store, [of.evaluation for of in others])
-    difference, tail = measured.difference(nll, other), tail_difference(nll, other, tokens, WORST_SHARE)
+    in_orders, others_in_orders = trained_nll(store, mine), trained_nll(store, others)
+    nll, other = in_orders.mean(axis=1), others_in_orders.mean(axis=1)
+    difference, tail = measured.difference(nll, other), measured.difference_on_worst(nll, other)
     won = _won(store, [judged[0] for _, _, judged in pairs if judged])
     return Versus(
         method=method,
@@ -117,12 +119,13 @@ def _difference(
         other_steps=mean_fact(store, others, "steps"),
         mean=Interval.of(difference),
         excluded_gain=max(0.0, -difference.bound),
+        deviation_over_orders=measured.deviation_over_orders(in_orders, others_in_orders),
         p=difference.p,
         p_corrected=difference.p,
-        worst_tenth=Interval.of(tail),
-        worst_tenth_p=tail.p,
-        worst_tenth_p_corrected=tail.p,
-        worst=Interval.of(tail_difference(nll, other, tokens, 0.0)),
+        worst_tenth=None if tail is None else Interval.of(tail),
+        worst_tenth_p=None if tail is None else tail.p,
+        worst_tenth_p_corrected=None if tail is None else tail.p,
+        worst=Interval.of(worst_difference(nll, other, measured.tokens)),
         win_rate=None if won is None else Interval.of(won),
         win_p=None if won is None else won.p,
         win_p_corrected=None if won is None else won.p,

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from fishersft.config import CurateConfig
-from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.examples import Conversation, Example, PromptCompletion, as_text
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
@@ -276,7 +276,7 @@ def _plain_text(example: Example) -> str:
     """An example as the text that a judge sees: of a prompt and its completion both, of a conversation all turns."""
     if isinstance(example, Conversation):
         return "\n".join(message.get("content") or "" for message in example.messages)
-    return example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
+    return example.prompt + example.completion if isinstance(example, PromptCompletion) else as_text(example)
 
 
 def _texts(store: Store, generations: str) -> list[str]:

@@ -72,8 +72,9 @@ def check_measurable(config: CurateConfig) -> None:
 
 def refuse_columns(config: CurateConfig) -> None:
     """Raises InputError where a curation run is told to measure by a column, which only comparisons do."""
-    if config.evaluation.macro_column is not None:
-        raise InputError("evaluation.macro_column is for `fishersft compare`; leave it out of a curation run")
+    for name in ("macro_column", "cluster_column"):
+        if getattr(config.evaluation, name) is not None:
+            raise InputError(f"evaluation.{name} is for `fishersft compare`; leave it out of a curation run")
 
 
 def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome:

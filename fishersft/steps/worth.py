@@ -12,7 +12,7 @@ from fishersft.numerics.uniform_curve import equivalent_tokens
 from fishersft.reporting.comparison import Arm, Versus, Worth
 from fishersft.steps.comparison_keys import CurveKeys
 from fishersft.steps.differences import mean_fact
-from fishersft.steps.measured import Measured, held_out_nll
+from fishersft.steps.measured import Measured, trained_nll
 
 
 def with_worth(store: Store, measured: Measured, arms: Sequence[Arm], curve: Sequence[CurveKeys]) -> list[Arm]:
@@ -77,7 +77,7 @@ def _curve(store: Store, measured: Measured, uniform: Arm, points: Sequence[Curv
     curve = [(uniform.tokens, uniform.mean)]
     for multiple in sorted({point.multiple for point in points}):
         trained = [point.trained for point in points if point.multiple == multiple]
-        nll, _ = held_out_nll(store, [of.evaluation for of in trained])
+        nll = trained_nll(store, trained).mean(axis=1)
         drawn = mean_fact(store, trained, "tokens_per_epoch")
         if drawn > curve[-1][0]:
             curve.append((drawn, float(measured.mean(nll).mean())))

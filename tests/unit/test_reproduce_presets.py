@@ -40,6 +40,7 @@ KINDS = {
             "language-model",
             "criterion",
             "perplexity",
+            "prompts",
             "rare-skills",
             "robustness",
             "tiny-target",
@@ -142,6 +143,26 @@ def test_rare_skills_are_drawn_anew_and_measured_by_task(tmp_path: Path, monkeyp
         assert config.evaluation.macro_column == config.methods[1].column == "task"
         assert config.evaluation.sentences >= 240
     assert [row for row in pools[0] if row in pools[1]] != pools[0]
+
+
+def test_prompts_are_chosen_in_pools_of_rare_skills_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = list[CompareConfig]()
+    monkeypatch.setattr(reproduce_cli, "_replicated", lambda name, of, *_: drawn.append(of(0)))
+    for command in ("rare-skills", "prompts"):
+        words = [command, "--corpora", str(tmp_path)]
+        assert CliRunner().invoke(reproduce_app, words, catch_exceptions=False).exit_code == 0
+    skills, prompts = drawn
+    assert read_pool(skills) != read_pool(prompts) and len(read_pool(prompts)) == 1000
+    (method,) = prompts.methods
+    assert (method.method, method.by, prompts.selection.budget_unit) == ("information", "prompts", "sentences")
+    assert prompts.target is None and prompts.evaluation.macro_column == "task"
+    alike = ("model", "finetune", "evaluation")
+    assert all(
+        getattr(prompts, name).model_dump(exclude={"corpus"}) == getattr(skills, name).model_dump(exclude={"corpus"})
+        for name in alike
+    )
 
 
 def test_rare_skills_are_told_by_task_by_rank_and_by_each_choices_worst(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fishersft.config import CorpusConfig
+from fishersft.data.formats.messages import ANSWER_FIRST
+from fishersft.data.formats.sharegpt import ROLES
 from fishersft.data.formats.values import fields_of, filled, from_json
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
@@ -23,7 +25,7 @@ _DEFAULTS = {
 
 
 class Format(NamedTuple):
-    """A row's format: one of the values of `corpus.example` but auto, and for conversations the field they are in."""
+    """A row's format: one of the values of `corpus.example` but auto; for conversations and prompts their field."""
 
     kind: str
     field: str = ""
@@ -39,21 +41,40 @@ def format_of(row: Row, config: CorpusConfig) -> Format:
     Raises:
         InputError: the row fits none of the formats.
     """
+    if config.example == "prompt":
+        return Format("prompt", _prompt_field(row, config))
     if config.example != "auto":
         return Format(config.example, _conversation_field(row, config))
     if named := _named(config):
         kind = named
-        if kind == "messages" and _is_sharegpt(row, config.messages_field):
+        if kind == "messages" and is_sharegpt(row, config.messages_field):
             kind = "sharegpt"
         return Format(kind, config.messages_field)
     found = _by_fields(row, filled) or _by_fields(row, _anything)
     if found is not None:
         return found
+    if is_unanswered(row, config):
+        raise InputError(f"{row.place} holds a prompt without an answer; {ANSWER_FIRST}")
     raise InputError(
         f"{row.place} fits no format that we read; its fields are: {fields_of(row)}; expected one of: messages; "
         "conversations; prompt and completion; chosen; instruction and output or response; text. Rename the fields, or "
         "name them by corpus.text_field, corpus.messages_field, or corpus.prompt_field and corpus.completion_field"
     )
+
+
+def is_unanswered(row: Row, config: CorpusConfig) -> bool:
+    """Whether a row holds a prompt and nothing else that we read: no completion and no turn of the assistant.
+
+    Raises:
+        InputError: a field of messages is a string that is no JSON.
+    """
+    name = _prompt_field(row, config)
+    if not filled(row.data.get(name)):
+        return False
+    if name == config.prompt_field:
+        return config.completion_field not in row.data and _by_fields(row, _anything) is None
+    roles = _roles(row, name)
+    return roles[-1:] == ["user"] and "assistant" not in roles
 
 
 def format_in_words(row: Row, config: CorpusConfig) -> str:
@@ -67,6 +88,8 @@ def format_in_words(row: Row, config: CorpusConfig) -> str:
         return f"ShareGPT conversations ({name}: from/value)"
     if kind == "messages":
         return "messages (role/content)" if name == "messages" else f"messages ({name}: role/content)"
+    if kind == "prompt":
+        return f"prompts ({name})" + (", answers left out" if _has_answer(row, name, config) else "")
     if kind == "alpaca":
         context = context_field(row.data)
         about = f"/{context}" if context in row.data else ""
@@ -97,7 +120,7 @@ def _by_fields(row: Row, enough: Callable[[Any], bool]) -> Format | None:
     data = row.data
     for name in ("messages", CONVERSATIONS):
         if name in data and enough(data[name]) and _may_be_turns(data[name]):
-            return Format("sharegpt" if _is_sharegpt(row, name) else "messages", name)
+            return Format("sharegpt" if is_sharegpt(row, name) else "messages", name)
     if "prompt" in data and "completion" in data and enough(data["completion"]):
         return Format("prompt-completion")
     if "chosen" in data and enough(data["chosen"]):
@@ -123,8 +146,31 @@ def _conversation_field(row: Row, config: CorpusConfig) -> str:
     return other if own not in row.data and other in row.data and config.messages_field == "messages" else own
 
 
-def _is_sharegpt(row: Row, name: str) -> bool:
-    """Whether the first turn has `from` and no `role`."""
+def _prompt_field(row: Row, config: CorpusConfig) -> str:
+    """The field that holds the prompt: a conversation's where there is one that may be of turns."""
+    if config.prompt_field == _DEFAULTS["prompt_field"][0]:
+        for name in (config.messages_field, CONVERSATIONS):
+            if filled(row.data.get(name)) and _may_be_turns(row.data[name]):
+                return name
+    return config.prompt_field
+
+
+def _has_answer(row: Row, name: str, config: CorpusConfig) -> bool:
+    """Whether there is an answer to the prompt of this field."""
+    if name == config.prompt_field:
+        return any(filled(row.data.get(answer)) for answer in (config.completion_field, "chosen", *ANSWERS))
+    return _roles(row, name)[-1:] == ["assistant"]
+
+
+def _roles(row: Row, name: str) -> list[Any]:
+    """Who says each turn of a field, whether it has `role` or `from`."""
+    turns = from_json(row, row.data[name], name, "a list of messages")
+    items = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list) else []
+    return [turn.get("role") or ROLES.get(str(turn.get("from"))) for turn in items]
+
+
+def is_sharegpt(row: Row, name: str) -> bool:
+    """Whether the first turn of a field has `from` and no `role`."""
     value = row.data.get(name)
     if isinstance(value, str):
         value = from_json(row, value, name, "a list of messages")

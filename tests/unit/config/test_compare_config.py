@@ -149,6 +149,7 @@ def test_seeds_change_the_training_and_not_the_corpus() -> None:
     config = comparison(seed=5, repeats=3)
     assert config.seeds == [5, 6, 7]
     assert config.seeded(7).seed == 7 and config.seeded(7).corpus == config.corpus
+    assert len({config.seeded(seed, order).seed for seed in range(100) for order in range(3)}) == 300
 
 
 def test_equal_tokens_take_equal_steps_and_at_least_one() -> None:
