@@ -4,9 +4,10 @@
 # WordNet 3.0's glosses of nouns, cut at the first quoted example, by lexicographer file. Needs apt, and no root.
 #   benchmarks/labelled.sh FOLDER
 set -euo pipefail
-mkdir -p "$1/packages" "$1/fortunes" "$1/wordnet"
-folder=$(realpath "$1")
-cd "$folder/packages"
+mkdir -p "$1/fortunes" "$1/wordnet"
+folder=$(realpath "$1") packages=$(mktemp -d)
+trap 'rm -rf "$packages"' EXIT
+cd "$packages"
 apt-get download -qq fortunes fortunes-min wordnet-base
 for package in *.deb; do dpkg-deb -x "$package" .; done
 # Files named .dat are indices, those named .u8 links. Blank lines within a fortune would end it.
@@ -25,4 +26,3 @@ awk -v folder="$folder/wordnet" '
         gsub(/^ +| +$/, "", gloss)
         if (gloss != "") print gloss "\n" > (folder "/" names[$2 - 2] ".txt")
     }' usr/share/wordnet/data.noun
-rm -rf "$folder/packages"

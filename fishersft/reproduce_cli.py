@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -285,7 +286,7 @@ def frozen_features(
     from fishersft.steps import frozen_features as steps
     from fishersft.steps.outcome import open_store
 
-    changes = [f"name=frozen-features-{corpus}", f"texts={texts / corpus}", *(overrides or ())]
+    changes = [f"name=frozen-features-{corpus}", f"texts={json.dumps(str(texts / corpus))}", *(overrides or ())]
     settings = _preset("frozen-features", changes, FrozenFeaturesConfig)
     store, labelled = open_store(settings.store), steps.texts_of_config(settings)
     with recorded_run(store, settings.name), terminal.progress_bars() as progress:

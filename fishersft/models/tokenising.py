@@ -166,17 +166,15 @@ class Tokeniser:
         """The tokens before what a model is asked to write; None where the example is too short for that.
 
         For text: its first `text_prompt_tokens` tokens, of texts that have more. For a prompt and completion: the
-        prompt. For a conversation: all before the last assistant turn. For a prompt: itself. At most the last `most`
-        tokens of it.
+        prompt. For a conversation: all before the last assistant turn. At most the last `most` tokens of it.
         """
         if isinstance(example, Conversation):
             last = max(i for i, message in enumerate(example.messages) if message["role"] == "assistant")
             ids = self._ids([self._prompt_of(example, last)], chat=True)["input_ids"][0] if last else []
         elif isinstance(example, PromptCompletion):
             ids = self._open_ids(example.prompt)
-        elif isinstance(example, Prompt):
-            ids = self(example).input_ids
         else:
+            assert isinstance(example, TextExample), "prompts without answers are never completed"
             ids = self._open_ids(example.text)
             ids = ids[:text_prompt_tokens] if len(ids) > text_prompt_tokens else []
         return ids[-most:] or None

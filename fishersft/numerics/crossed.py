@@ -109,7 +109,7 @@ def mean_nll(nll: np.ndarray, tokens: np.ndarray, groups: Sequence[str] | None =
     """
     if groups is None:
         return np.asarray(nll, dtype=np.float64).sum(axis=1) / np.sum(tokens)
-    of = np.unique(np.asarray(groups), return_inverse=True)[1]
+    of = _numbered("groups", groups, len(tokens))
     totals = np.bincount(of, weights=tokens)
     return np.array([(np.bincount(of, weights=row) / totals).mean() for row in nll])
 

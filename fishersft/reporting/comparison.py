@@ -119,7 +119,7 @@ class Versus(Facts):
 
 
 class GroupOutcome(Facts):
-    """A method against uniform choices of as many tokens, on the held-out sentences of one group, such as a task.
+    """A method against uniform choices of as many tokens (or sentences, by the budget's unit) on one group, as a task.
 
     `group` is a value of the comparison's `macro_column`. `base`, `uniform` and `mean` are nats a token over the
     group's tokens, of the model before training, of the uniform choices and of the method, means over seeds;
@@ -202,6 +202,11 @@ class Comparison(Facts):
     warnings: list[str]
     config: dict[str, Any]
     versions: dict[str, str]
+
+    @property
+    def unit_basis(self) -> Basis:
+        """What is equal where controls have as much of what the budget counts."""
+        return "tokens and steps" if self.unit == "tokens" else "sentences"
 
     @property
     def headline(self) -> str:

@@ -125,7 +125,7 @@ def groups(comparison: Comparison) -> Sheet:
         "Tokens",
     )
     rows = [Row((item.method,), _where(shown, _group_cells(item))) for item in comparison.groups]
-    title = f"By {column}, nats/token at equal tokens and steps"
+    title = f"By {column}, nats/token {_LABELS[comparison.unit_basis].lower()}"
     return Sheet(title, ("Choice", *_where(shown, columns)), rows, words=(column,))
 
 

@@ -16,11 +16,15 @@ from fishersft.reporting.text import interval, number, p_value, percent
 def group_sheets(comparisons: Sequence[Comparison], counts: Sequence[Mapping[str, int]], primary: str) -> list[Sheet]:
     """Tables by group, by the group's rank in the pool, and of each choice's worst group; intervals are Student's.
 
+    None where the comparisons have no groups.
+
     Args:
         comparisons: of the same methods at one budget, with the same groups; at least 2.
         counts: of each comparison, how many rows of its pool are of each group.
         primary: the method that comes first, and that the others' worst groups are compared with.
     """
+    if not comparisons[0].groups:
+        return []
     methods = list(dict.fromkeys([primary, *(item.method for item in comparisons[0].groups)]))
     (column,) = {found.macro_column for found in comparisons}
     by_name = [{group: group for group in sorted(count)} for count in counts]

@@ -68,7 +68,7 @@ def over_replicates(
     Raises:
         InputError: fewer than 2 comparisons.
     """
-    basis: Basis = "tokens and steps" if comparisons[0].unit == "tokens" else "sentences"
+    basis = comparisons[0].unit_basis
     fair = [{item.method: item for item in found.versus if item.basis == basis} for found in comparisons]
     methods = [primary, *(method for method in fair[0] if method != primary)]
     filtered = None if perfect_filter is None else float(np.mean([of[perfect_filter].mean.value for of in fair]))

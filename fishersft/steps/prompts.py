@@ -31,9 +31,11 @@ def with_prompts_found(config: CurateConfig) -> CurateConfig:
 
 
 def check_answered(config: CurateConfig) -> None:
-    """Raises InputError where the rows are read as prompts without answers, on which nothing can be trained."""
+    """Raises InputError where the rows are prompts without answers, by the config or the first of them."""
     if config.corpus.example == "prompt":
         raise InputError(f"corpus.example is prompt, and prompts without answers cannot be trained on; {ANSWER_FIRST}")
+    if config.corpus.example == "auto" and _holds_prompts(config.corpus):
+        raise InputError(f"{config.corpus.path} holds prompts without answers; {ANSWER_FIRST}")
 
 
 def check_budget(config: CurateConfig) -> None:
@@ -54,6 +56,8 @@ def _holds_prompts(corpus: CorpusConfig) -> bool:
         try:
             found = is_unanswered(row, corpus)
         except InputError:  # a bad row, which the run itself reports or skips
+            if corpus.on_bad_row == "skip":
+                continue
             return False
         if not found:
             return False

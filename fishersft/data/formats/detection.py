@@ -14,6 +14,12 @@ from fishersft.errors import InputError
 
 ANSWERS = ("output", "response")
 CONTEXTS = ("input", "context")
+# Columns beside a prompt that other datasets keep answers in; a row with one of them is not without an answer.
+_MAY_ANSWER = (
+    *ANSWERS,
+    *("outputs", "responses", "answer", "answers", "completions", "chosen", "rejected", "solution", "target", "reply"),
+    *("generation", "generations", "label", "reference", "text"),
+)
 CONVERSATIONS = "conversations"
 
 _DEFAULTS = {
@@ -63,16 +69,16 @@ def format_of(row: Row, config: CorpusConfig) -> Format:
 
 
 def is_unanswered(row: Row, config: CorpusConfig) -> bool:
-    """Whether a row holds a prompt and nothing else that we read: no completion and no turn of the assistant.
+    """Whether a row holds a prompt and no answer: no turn of the assistant, and nothing in a column of answers.
 
     Raises:
         InputError: a field of messages is a string that is no JSON.
     """
     name = _prompt_field(row, config)
-    if not filled(row.data.get(name)):
+    if not filled(row.data.get(name)) or any(filled(row.data.get(other)) for other in _answer_fields(config)):
         return False
-    if name == config.prompt_field:
-        return config.completion_field not in row.data and _by_fields(row, _anything) is None
+    if _is_plain_prompt(row, name, config):
+        return True
     roles = _roles(row, name)
     return roles[-1:] == ["user"] and "assistant" not in roles
 
@@ -152,14 +158,24 @@ def _prompt_field(row: Row, config: CorpusConfig) -> str:
         for name in (config.messages_field, CONVERSATIONS):
             if filled(row.data.get(name)) and _may_be_turns(row.data[name]):
                 return name
+        if "instruction" in row.data and config.prompt_field not in row.data:
+            return "instruction"
     return config.prompt_field
 
 
 def _has_answer(row: Row, name: str, config: CorpusConfig) -> bool:
     """Whether there is an answer to the prompt of this field."""
-    if name == config.prompt_field:
-        return any(filled(row.data.get(answer)) for answer in (config.completion_field, "chosen", *ANSWERS))
-    return _roles(row, name)[-1:] == ["assistant"]
+    beside = any(filled(row.data.get(other)) for other in _answer_fields(config))
+    return beside or (not _is_plain_prompt(row, name, config) and _roles(row, name)[-1:] == ["assistant"])
+
+
+def _answer_fields(config: CorpusConfig) -> tuple[str, ...]:
+    return tuple(name for name in (config.completion_field, *_MAY_ANSWER) if name != config.prompt_field)
+
+
+def _is_plain_prompt(row: Row, name: str, config: CorpusConfig) -> bool:
+    """Whether the field holds the prompt as a text, and not a conversation."""
+    return name in (config.prompt_field, "instruction") and isinstance(row.data.get(name), str)
 
 
 def _roles(row: Row, name: str) -> list[Any]:

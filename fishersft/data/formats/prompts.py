@@ -31,7 +31,7 @@ def prompt_of(row: Row, config: CorpusConfig, name: str) -> Prompt | None:
     value = field(row, name, _REMEDY)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if isinstance(value, str) and name == config.prompt_field:
+    if isinstance(value, str) and name in (config.prompt_field, "instruction"):
         refuse_media(row)
         return Prompt(with_context(row, value, ("input",)) if name == "instruction" else value)
     if not isinstance(value, (str, list)):

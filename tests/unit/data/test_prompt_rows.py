@@ -56,6 +56,7 @@ def test_a_prompt_is_all_before_the_answer(data: dict[str, Any], prompt: Prompt,
 
 
 def test_other_fields_may_hold_the_prompt() -> None:
+    assert read({"instruction": "Sum up", "input": "a text", "output": ""}) == Prompt("Sum up\n\na text")
     assert read({"question": "Who?"}, prompt_field="question") == Prompt("Who?")
     assert read({"chat": [USER]}, messages_field="chat") == Prompt((USER,))
     assert read({"instruction": "Add.", "input": "1 and 2"}, prompt_field="instruction") == Prompt("Add.\n\n1 and 2")
@@ -87,8 +88,15 @@ def test_what_is_no_prompt_is_named(data: dict[str, Any], message: str) -> None:
         ({"prompt": [USER]}, True),
         ({"messages": [USER]}, True),
         ({"conversations": [{"from": "human", "value": "a"}]}, True),
-        ({"prompt": "a", "completion": None}, False),
+        ({"prompt": "a", "completion": None}, True),
+        ({"prompt": "a", "completion": "b"}, False),
+        ({"instruction": "a", "input": "c", "output": ""}, True),
+        ({"instruction": "a", "output": "b"}, False),
         ({"prompt": "a", "text": "b"}, False),
+        ({"prompt": "a", "response": "b"}, False),
+        ({"prompt": "a", "answer": "b"}, False),
+        ({"prompt": "a", "completions": ["b", "c"]}, False),
+        ({"prompt": [USER, ASSISTANT]}, False),
         ({"prompt": " "}, False),
         ({"messages": [USER, ASSISTANT, MORE]}, False),
         ({"messages": [ASSISTANT]}, False),

@@ -66,6 +66,20 @@ def test_rows_with_answers_or_faults_are_left_to_the_run(rows: list[dict[str, An
     assert with_prompts_found(config) is config
 
 
+def test_bad_rows_that_are_skipped_do_not_hide_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", [{"messages": "[{"}, {"prompt": "Who?"}])
+    found = with_prompts_found(CurateConfig.model_validate({"corpus": {"path": str(path), "on_bad_row": "skip"}}))
+    assert found.corpus.example == "prompt"
+
+
+def test_a_curation_run_says_of_prompts_with_an_empty_answer_column_that_they_need_answers(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "rows.jsonl", [{"prompt": "Who?", "completion": ""}, {"prompt": "Who?", "completion": None}]
+    )
+    with pytest.raises(InputError, match="holds prompts without answers; to choose which"):
+        check_answered(settings(path))
+
+
 def test_a_target_is_not_used_for_prompts_and_auto_says_so(tmp_path: Path) -> None:
     config = settings(tmp_path / "prompts.jsonl", target={"path": "mine.jsonl"})
     prompts = CurateConfig.model_validate({**config.model_dump(), "corpus": {"path": "a", "example": "prompt"}})
