@@ -59,6 +59,8 @@ def main() -> None:
     # Threads that spin while they wait make torch many times slower when anything else runs on the machine
     # (docs/log.md has the figures). Read when torch is first imported, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Prefect's own server, which a run starts where none is configured, needs longer than 20 s on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     try:
         app()
     except InputError as error:
