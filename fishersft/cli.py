@@ -59,6 +59,8 @@ def main() -> None:
     # Threads that spin while they wait make torch many times slower when anything else runs on the machine
     # (docs/log.md has the figures). Read when torch is first imported, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Prefect's own server, which a run starts where none is configured, needs longer than 20 s on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     try:
         app()
     except InputError as error:
@@ -108,8 +110,9 @@ def embed(config: ConfigFile, overrides: Overrides = None) -> None:
     """Read the corpus and embed it, without Prefect."""
     from fishersft.data.runs import recorded_run
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.prompts import with_prompts_found
 
-    settings = load_config(config, overrides or ())
+    settings = with_prompts_found(load_config(config, overrides or ()))
     terminal.print_lines([settings.criterion_in_words()])
     settings = settings.resolved()
     with recorded_run(open_store(settings.store), f"embed-{settings.name}") as run:
@@ -213,8 +216,9 @@ def select(
 ) -> None:
     """Select examples under a budget and write them as a dataset, without fine-tuning.
 
-    `fishersft select pool.jsonl --target mine.jsonl --budget 20k` needs no configuration. Options that begin with
-    "Blocks:" are for token blocks.
+    `fishersft select pool.jsonl --target mine.jsonl --budget 20k` needs no configuration. Where rows are prompts
+    without answers, `fishersft select prompts.jsonl --budget 100` chooses a hundred to have answered. Options that
+    begin with "Blocks:" are for token blocks.
     """
     flags = {
         "budget_unit": unit,
@@ -342,7 +346,10 @@ def _select_from_corpus(settings: CurateConfig) -> None:
     from fishersft.data.runs import last_finished, recorded_run
     from fishersft.steps.conditions import begin_selection
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.prompts import check_budget, with_prompts_found
 
+    settings = with_prompts_found(settings)
+    check_budget(settings)
     terminal.print_lines([settings.criterion_in_words()])
     settings = settings.resolved()
     store, name = open_store(settings.store), f"select-{settings.name}"

@@ -36,9 +36,10 @@ def corpus(
     from fishersft.steps.models import most_tokens, prepare_tokenizer
     from fishersft.steps.outcome import open_store
     from fishersft.steps.preview import previews
+    from fishersft.steps.prompts import with_prompts_found
     from fishersft.steps.tokens import check_rows
 
-    settings = load_run(sources, overrides or ())
+    settings = with_prompts_found(load_run(sources, overrides or ()))
     store = open_store(settings.store)
     tokenizer = prepare_tokenizer(store, settings.model)
     with terminal.console.status("reading the corpus"):
@@ -47,7 +48,9 @@ def corpus(
         bar = terminal.bar(progress, "tokenising")
         counts = check_rows(store, settings, [(settings, read.key)], bar)[0]
     most = most_tokens(tokenizer, settings.model)
-    terminal.print_lines([*reading_in_words(read.facts), *tokens_in_words(counts, most)])
+    terminal.print_lines(
+        [*reading_in_words(read.facts), *tokens_in_words(counts, most, settings.corpus.example == "prompt")]
+    )
     terminal.console.print(_table(read, counts, most))
     for preview in previews(store, settings, load_index(store, read.key)):
         terminal.print_preview(preview)

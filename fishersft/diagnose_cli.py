@@ -34,9 +34,10 @@ def diagnose(
     """
     from fishersft.steps import diagnosing
     from fishersft.steps.outcome import open_store
+    from fishersft.steps.prompts import with_prompts_found
 
     changes = [*([f"target.path={target}"] if target else []), *(overrides or ())]
-    settings = load_run(sources, changes)
+    settings = with_prompts_found(load_run(sources, changes))
     with terminal.progress_bars() as progress:
         bar = terminal.bar(progress, "embedding shards")
         found = diagnosing.diagnose(open_store(settings.store), settings, bar)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +18,10 @@ from fishersft.config.files import Settings, load_settings
 from fishersft.experiments.mixed_pools import MixedPool
 from fishersft.plug_ins import load_plug_in
 
+if TYPE_CHECKING:
+    from fishersft.reporting.comparison import Comparison
+    from fishersft.reporting.sheets import Sheet
+
 reproduce_app = typer.Typer(
     help="Reproduce the paper's experiments, and answer its reviewers' questions: each command prints its tables, and "
     "leaves a page in the output folder.",
@@ -26,6 +31,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SETTING=VALUE", help="Such as repeats=5 or output=results; repeatable."),
 ]
+Corpora = Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")]
 Replicates = Annotated[int, typer.Option(min=2, help="How often everything is drawn anew.")]
 _SHORT = (
     "corpus.max_rows=1100",
@@ -191,9 +197,7 @@ def tiny_target(
     domains: Annotated[
         Path | None, typer.Option(help="A folder of further domains, a NAME.txt each, with texts between blank lines.")
     ] = None,
-    corpora: Annotated[Path, typer.Option(help="A folder for the texts of the pools, targets and outcomes.")] = Path(
-        "corpora"
-    ),
+    corpora: Corpora = Path("corpora"),
     replicates: Replicates = 10,
     overrides: Overrides = None,
 ) -> None:
@@ -213,15 +217,38 @@ def tiny_target(
     def drawn(replicate: int) -> CompareConfig:
         folder = corpora.absolute() / f"tiny-target-{domain}" / str(replicate)
         write_mixed_domains(texts, pool, domain, 25, 100, folder, settings.seed + replicate)
-        changed = settings.model_dump()
-        changed["corpus"]["path"] = str(folder / "pool.jsonl")
-        changed["target"]["path"] = str(folder / "target.jsonl")
-        changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+        changed = _reading(settings, folder).model_dump()
         for method in changed["methods"]:
             method["keep"] = domain if method["method"] == "perfect-filter" else None
         return CompareConfig.model_validate(changed)
 
     _replicated(f"tiny-target-{domain}", drawn, replicates)
+
+
+@reproduce_app.command()
+def rare_skills(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Twelve short-answer tasks, most of them rare in the pool: gradient matching towards two examples of each.
+
+    Every replicate draws pool, target and held-out examples anew, and which task is how rare.
+    """
+    _on_rare_skills("rare-skills", corpora, replicates, overrides)
+
+
+@reproduce_app.command()
+def prompts(
+    corpora: Corpora = Path("corpora"),
+    replicates: Replicates = 10,
+    overrides: Overrides = None,
+) -> None:
+    """Which prompts to have answered: 120 of 1,000 chosen by the prompts alone against as many drawn at random.
+
+    Every replicate draws pool and held-out examples of the rare skills anew.
+    """
+    _on_rare_skills("prompts", corpora, replicates, overrides)
 
 
 @reproduce_app.command()
@@ -234,11 +261,81 @@ def ceiling(replicates: Replicates = 10, overrides: Overrides = None) -> None:
     _replicated("ceiling", lambda _: settings, replicates)
 
 
-def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: int) -> None:
+@reproduce_app.command()
+def frozen_features(
+    corpus: Annotated[str, typer.Option(help="The corpus: a folder in --texts, such as fortunes or wordnet.")],
+    texts: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Of the corpora, as benchmarks/labelled.sh FOLDER writes them.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Clean pools: a classifier head on SmolLM2's frozen features, trained on what each method chooses.
+
+    Needs no Prefect. An interrupted run goes on where it was.
+    """
+    from fishersft.config.frozen_features import FrozenFeaturesConfig
+    from fishersft.data.runs import recorded_run
+    from fishersft.data.store import put_folder
+    from fishersft.reporting.frozen_features import (
+        frozen_features_sheets,
+        headline,
+        over_splits,
+        write_frozen_features,
+    )
+    from fishersft.reporting.tables import sheet_table
+    from fishersft.steps import frozen_features as steps
+    from fishersft.steps.outcome import open_store
+
+    changes = [f"name=frozen-features-{corpus}", f"texts={json.dumps(str(texts / corpus))}", *(overrides or ())]
+    settings = _preset("frozen-features", changes, FrozenFeaturesConfig)
+    store, labelled = open_store(settings.store), steps.texts_of_config(settings)
+    with recorded_run(store, settings.name), terminal.progress_bars() as progress:
+        features = steps.embed_texts(store, settings, labelled.texts, lambda what: terminal.bar(progress, what))
+        keys, told, splits = [outcome.key for outcome in features], terminal.bar(progress, "splits"), []
+        for seed in settings.seeds:
+            splits.append(steps.run_split(store, settings, keys, labelled.labels, len(labelled.names), seed))
+            told(len(splits), settings.splits)
+    found = [steps.load_split(store, split.key) for split in splits]
+    rows = over_splits(found, settings.budgets, settings.held_out / settings.pool)
+    for sheet in frozen_features_sheets(rows, found):
+        terminal.console.print(sheet_table(sheet))
+    terminal.print_lines([headline(rows[0])])
+    terminal.print_outcomes([*features, *splits])
+    place = f"{settings.output.rstrip('/')}/{settings.name}"
+    with tempfile.TemporaryDirectory() as scratch:
+        write_frozen_features(rows, found, Path(scratch))
+        put_folder(Path(scratch), place)
+    terminal.print_path("table", f"{place}/frozen-features.md")
+
+
+def _on_rare_skills(preset: str, corpora: Path, replicates: int, overrides: Sequence[str] | None) -> None:
+    """Runs a preset on pools of rare skills that are drawn anew for every replicate, with tables of the tasks."""
+    from fishersft.reporting.replicate_groups import group_sheets
+    from fishersft.steps.skills import write_skills
+
+    settings = _preset(preset, overrides, CompareConfig)
+    counts = list[dict[str, int]]()
+
+    def drawn(replicate: int) -> CompareConfig:
+        folder = corpora.absolute() / preset / str(replicate)
+        counts.append(write_skills(folder, settings.seed + replicate))
+        return _reading(settings, folder)
+
+    primary = settings.methods[0].name
+    _replicated(preset, drawn, replicates, lambda found: group_sheets(found, counts, primary))
+
+
+def _replicated(
+    name: str,
+    drawn: Callable[[int], CompareConfig],
+    replicates: int,
+    further: Callable[[list[Comparison]], list[Sheet]] = lambda found: [],
+) -> None:
     """Runs a comparison for every replicate, each with a seed of its own, and prints and saves what they say together.
 
     Args:
         drawn: the settings of a replicate, with its texts written; the seed is added here.
+        further: tables of all replicates, beside the one of the methods.
     """
     from fishersft.data.store import put_folder
     from fishersft.reporting.replicates import over_replicates, replicates_sheet
@@ -256,14 +353,26 @@ def _replicated(name: str, drawn: Callable[[int], CompareConfig], replicates: in
         terminal.print_lines([f"replicate {replicate + 1} of {replicates}: {found[-1].headline}"])
     perfect = settings.perfect_filter
     together = over_replicates(found, settings.methods[0].name, None if perfect is None else perfect.name)
-    sheet = replicates_sheet(together)
-    terminal.console.print(sheet_table(sheet))
+    sheets = [replicates_sheet(together), *further(found)]
+    for sheet in sheets:
+        terminal.console.print(sheet_table(sheet))
     place = settings.output.rpartition("/")[0]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "replicates.md")
-        file.write_text(f"# {sheet.title}\n\n{markdown_table(sheet)}\n", encoding="utf-8")
+        told = "\n".join(f"# {sheet.title}\n\n{markdown_table(sheet)}\n" for sheet in sheets)
+        file.write_text(told, encoding="utf-8")
         put_folder(Path(scratch), place)
     terminal.print_path("table", f"{place}/replicates.md")
+
+
+def _reading(settings: CompareConfig, folder: Path) -> CompareConfig:
+    """The settings with the pool, the target (if they have one) and the held-out examples of a folder."""
+    changed = settings.model_dump()
+    changed["corpus"]["path"] = str(folder / "pool.jsonl")
+    if settings.target is not None:
+        changed["target"]["path"] = str(folder / "target.jsonl")
+    changed["evaluation"]["corpus"]["path"] = str(folder / "held-out.jsonl")
+    return CompareConfig.model_validate(changed)
 
 
 def _preset(name: str, overrides: Sequence[str] | None, kind: type[Settings]) -> Settings:

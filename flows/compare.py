@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from prefect import State
@@ -66,6 +67,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     embedded = embedding.embed_corpus(config.embedded(), workers, corpus)
     towards = [] if target is None else [target, *_embed_target(config, workers, target)]
     sketched, target_sketched = _sketched(config, workers, corpus, target)
+    prompted = embedding.embed_corpus(config.prompted(), workers, corpus) if config.chooses_by_prompts else []
     evidence, gathered = ({}, []) if target is None else towards_target.gather(config, corpus, target)
     known = ChosenFrom(
         corpus.key,
@@ -75,6 +77,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
         asked=_keys(_asked(config, corpus)),
         gradients=_keys(sketched),
         target_gradients=_keys(target_sketched),
+        prompts=_keys(prompted),
         evidence=evidence,
     )
     trainings = _Trainings(config, known)
@@ -92,7 +95,7 @@ def _compare(config: CompareConfig, workers: Workers | None) -> RunResult:
     keys = ComparisonKeys(corpus.key, overlap.key, base.key, calibrations, cells, duels, curve)
     page = tasks.make_comparison(config, keys)
     tasks.publish_comparison(config, page.key)
-    read = [corpus, *embedded, *towards, *sketched, *target_sketched, *gathered]
+    read = [corpus, *embedded, *prompted, *towards, *sketched, *target_sketched, *gathered]
     return RunResult(page.key, [*read, overlap, base, *calibrated, *trainings.steps, page])
 
 
@@ -156,7 +159,10 @@ class _Trainings:
         steps = min(self._config.steps_an_epoch(sizes["tokens"]), fewest)
         trained = self._train(chosen, steps, seed, own)
         by_tokens = self._train(as_many_tokens, steps, seed, f"uniform, {sizes['tokens']:,} tokens, seed {seed}")
-        by_sentences = self._by_sentences(sizes["sentences"], seed) if self._config.at_equal_sentences else None
+        # Who has examples answered pays for each, and trains on them for as long, however long the answers are.
+        as_long = steps if method.by == "prompts" else None
+        equal_sentences = self._config.at_equal_sentences
+        by_sentences = self._by_sentences(sizes["sentences"], seed, as_long) if equal_sentences else None
         return CellKeys(
             method=method.name,
             budget=budget,
@@ -168,10 +174,10 @@ class _Trainings:
             judged_by_sentences=self._judge(trained, by_sentences, own, "uniform of as many sentences"),
         )
 
-    def _by_sentences(self, sentences: int, seed: int) -> TrainedKeys:
-        """A uniform choice of so many sentences, trained for as many steps as its own tokens fill."""
+    def _by_sentences(self, sentences: int, seed: int, steps: int | None) -> TrainedKeys:
+        """A uniform choice of so many sentences, trained for so many steps, or as many as its own tokens fill."""
         drawn = self._draw(sentences, "sentences", seed)
-        steps = self._config.steps_an_epoch(drawn.facts["tokens"])
+        steps = steps or self._config.steps_an_epoch(drawn.facts["tokens"])
         return self._train(drawn, steps, seed, f"uniform, {sentences:,} sentences, seed {seed}")
 
     def point(self, budget: int, multiple: int, seed: int) -> CurveKeys:
@@ -204,19 +210,26 @@ class _Trainings:
     def _train(self, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
         key = chosen.key, steps, seed
         if key not in self._trained:
-            seeded = self._config.seeded(seed)
-            by = seeded, self._corpus, chosen.key, what, steps, self._config, self._config.judged
-            with curation.trained_until_measured(*by) as training:
-                self._did(training)
-                likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, training.key, what))
-                written = self._written(training.key, what)
-            self._trained[key] = TrainedKeys(chosen.key, training.key, likelihood.key, written)
+            first = self._train_in_order(0, chosen, steps, seed, what)
+            again = [
+                self._train_in_order(order, chosen, steps, seed, f"{what}, order {order + 1}")
+                for order in range(1, self._config.orders)
+            ]
+            self._trained[key] = replace(first, again=tuple(again))
         return self._trained[key]
 
-    def _written(self, model: str, what: str) -> str | None:
-        """What the model writes, where it is judged."""
-        if not self._config.judged:
-            return None
+    def _train_in_order(self, order: int, chosen: Outcome, steps: int, seed: int, what: str) -> TrainedKeys:
+        """A training in one of the orders, of which the first alone is judged."""
+        judged = self._config.judged and order == 0
+        by = self._config.seeded(seed, order), self._corpus, chosen.key, what, steps, self._config, judged
+        with curation.trained_until_measured(*by) as training:
+            self._did(training)
+            likelihood = self._did(curation.measure_likelihood(self._config, self._corpus, training.key, what))
+            written = self._written(training.key, what) if judged else None
+        return TrainedKeys(chosen.key, training.key, likelihood.key, written)
+
+    def _written(self, model: str, what: str) -> str:
+        """What the model writes."""
         return self._did(curation.complete_prompts(self._config, self._corpus, model, what)).key
 
     def _judge(self, one: TrainedKeys, other: TrainedKeys | None, what: str, against: str) -> list[str]:

@@ -10,8 +10,9 @@ from fishersft.data.runs import Run, RunRecord, last_finished, recorded_run
 from fishersft.reporting.proposal import Proposal
 from fishersft.steps.conditions import begin_selection
 from fishersft.steps.corpus import target_config
-from fishersft.steps.held_out import check_measurable
+from fishersft.steps.held_out import check_measurable, refuse_columns
 from fishersft.steps.outcome import Outcome, RunResult, open_store
+from fishersft.steps.prompts import check_answered
 from fishersft.steps.report_parts import BASE, UNIFORM, RunKeys
 from fishersft.steps.reporting import method_of
 from fishersft.steps.this_run import report_of_the_same, settings_digest
@@ -51,7 +52,9 @@ def curate(config: CurateConfig) -> RunResult | State[NotApproved]:
         config = config.resolved()
         tag_run(config.name, config.chosen_criterion()[0])
         check_approval(config)
+        check_answered(config)
         check_measurable(config)
+        refuse_columns(config)
         tasks.check_models(config)
         workers = embedding.find_workers(config)
         store, name = open_store(config.store), f"curate-{config.name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fishersft.config.compare import CompareConfig, MethodConfig
 from fishersft.numerics.greedy import BudgetUnit
-from fishersft.steps import comparing, methods, publishing, row_scores, target_training
+from fishersft.steps import by_prompts, comparing, measured, methods, publishing, row_scores, target_training
 from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.comparison_keys import ComparisonKeys
 from fishersft.steps.outcome import Outcome, open_store
@@ -16,9 +16,11 @@ from tasks.step import step
 
 @step("check the methods")
 def check_methods(config: CompareConfig, corpus: str, target: str | None) -> None:
-    """Corpus and target → nothing; fails before any model computes where a method cannot choose."""
+    """Corpus and target → nothing; fails before any model computes where a method cannot choose or measure."""
     store = open_store(config.store)
     row_scores.check_columns(store, config, corpus)
+    by_prompts.check_prompts(store, config, corpus)
+    measured.check_measured(store, config, corpus)
     if target is not None:
         target_training.check_target_fits(store, config, target)
 

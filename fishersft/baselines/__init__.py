@@ -26,10 +26,11 @@ from fishersft.baselines.repeated import repeated
 from fishersft.baselines.representations import cosine_similarities, rds_plus
 from fishersft.baselines.round_robin import round_robin
 from fishersft.baselines.sentence_design import mean_embeddings, sentence_d_optimal
-from fishersft.baselines.strata import stratified
+from fishersft.baselines.strata import balanced, stratified
 
 __all__ = [
     "ask_llm",
+    "balanced",
     "clustering",
     "cosine_similarities",
     "cross_entropy_difference",

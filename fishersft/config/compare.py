@@ -27,6 +27,7 @@ Method = Literal[
     "clustering",
     "facility-location",
     "stratified",
+    "balanced",
     "dedup",
     "dsir",
     "rds+",
@@ -41,12 +42,23 @@ Method = Literal[
 CRITERIA = ("information", "fisher-weighted", "v-optimal", "gradient-matching")
 NEED_SCORES = ("fisher-weighted", "perplexity-low", "perplexity-middle", "perplexity-high", "cross-entropy-difference")
 # Another seed, another choice.
-DRAWN = ("density", "clustering", "stratified", "dedup", "dsir", "perfect-filter", "target-alone", "large-batch")
+DRAWN = (
+    "density",
+    "clustering",
+    "stratified",
+    "balanced",
+    "dedup",
+    "dsir",
+    "perfect-filter",
+    "target-alone",
+    "large-batch",
+)
 # Methods that compare every example with the target through a model.
 TOWARDS_TARGET = ("rds+", "cross-entropy-difference", "less", "less-round-robin")
 NEED_TARGET = ("dsir", "target-alone", *TOWARDS_TARGET)
 # Not ways to choose from a pool, but what these are measured by.
 CONTROLS = ("perfect-filter", "target-alone", "large-batch")
+_BETWEEN_ORDERS = 1_000_003  # seeds; more than there are repeats, so that no two trainings share one
 LARGE_BATCH = 10  # times the tokens of the budget, in as many steps
 _LABELS = {
     "information": "D-optimal",
@@ -60,7 +72,7 @@ _LABELS = {
     "less": "LESS",
     "less-round-robin": "LESS, round robin",
 }
-_OF_A_COLUMN = ("stratified", "perfect-filter")
+_OF_A_COLUMN = ("stratified", "balanced", "perfect-filter")
 
 
 class MethodConfig(Section):
@@ -81,7 +93,8 @@ class MethodConfig(Section):
         4,
         "Column",
         "Of the corpus. For stratified: its values are the strata; empty: clusters of the embeddings, as clustering "
-        "has them. For perfect-filter: it says which rows are good.",
+        "has them. For balanced: its values get equally many examples. For perfect-filter: it says which rows are "
+        "good.",
     )
     keep: str | None = described(
         None, 5, "Keep", "For perfect-filter: the value of the column in good rows; values are compared as text."
@@ -95,6 +108,14 @@ class MethodConfig(Section):
     gradients: Gradients = described(
         "last layer", 7, "Gradients", "Of gradient-matching: of the last layer, or of all linear layers."
     )
+    by: Literal["examples", "prompts"] = described(
+        "examples",
+        8,
+        "By",
+        "Of information. prompts: choose as if no row had its answer yet, by all positions of the prompts; answers are "
+        "trained on. For rows of prompt and completion and conversations that end with the assistant, with "
+        "selection.budget_unit sentences.",
+    )
 
     @model_validator(mode="after")
     def _settings_have_meaning(self) -> MethodConfig:
@@ -106,19 +127,23 @@ class MethodConfig(Section):
             raise ValueError(f"column has no meaning for {self.method}; leave it out")
         if self.method != "perfect-filter" and self.keep is not None:
             raise ValueError(f"keep has no meaning for {self.method}; leave it out")
+        if self.method == "balanced" and self.column is None:
+            raise ValueError("balanced needs column: the one whose values get equally many examples")
         if self.method == "perfect-filter" and (self.column is None or self.keep is None):
             raise ValueError("perfect-filter needs column and keep: where rows say that they are good, and how")
         if self.method == "target-alone" and self.with_target:
             raise ValueError("with_target has no meaning for target-alone; leave it out")
         if self.method != "gradient-matching" and self.gradients == "all layers":
             raise ValueError(f"gradients: all layers has no meaning for {self.method}; leave it out")
+        if self.method != "information" and self.by == "prompts":
+            raise ValueError(f"by: prompts is for the method information, not {self.method}; leave it out")
         return self
 
     @property
     def name(self) -> str:
         """What it is called."""
-        layers = ", all layers" if self.gradients == "all layers" else ""
-        return self.label or _LABELS.get(self.method, self.method) + layers + (" + target" if self.with_target else "")
+        seen = ", all layers" if self.gradients == "all layers" else ", by prompts" if self.by == "prompts" else ""
+        return self.label or _LABELS.get(self.method, self.method) + seen + (" + target" if self.with_target else "")
 
     @property
     def trains_on_target(self) -> bool:
@@ -162,6 +187,14 @@ class CompareConfig(CurateConfig):
         33,
         "Repeats",
         "Trainings of each choice, and uniform draws, with seeds from `seed` on. Under 3 says little of their luck.",
+        ge=1,
+    )
+    orders: int = described(
+        1,
+        34,
+        "Orders",
+        "Trainings of each choice in different orders; their held-out losses are averaged. Raise it where the "
+        "luck of the order hides differences.",
         ge=1,
     )
     head_to_head: bool = described(
@@ -211,6 +244,15 @@ class CompareConfig(CurateConfig):
                 self.selection.budget_unit == "sentences" and not self.at_equal_sentences,
                 "selection.budget_unit sentences compares at equal sentences; leave at_equal_sentences on, or give "
                 "budgets in tokens",
+            ),
+            (
+                self.chooses_by_prompts and self.selection.budget_unit != "sentences",
+                "a method by prompts chooses so many examples to have answered; set selection.budget_unit: sentences",
+            ),
+            (
+                self.corpus.example == "prompt",
+                "corpus.example prompt reads rows without their answers, and a comparison trains on these; leave it "
+                "out, and give a method `by: prompts` to choose by prompts alone",
             ),
             (
                 self.approval.wanted,
@@ -298,6 +340,16 @@ class CompareConfig(CurateConfig):
         """Whether a method matches the gradients of all layers."""
         return any(method.gradients == "all layers" for method in self.methods)
 
+    @property
+    def chooses_by_prompts(self) -> bool:
+        """Whether a method chooses by the prompts alone."""
+        return any(method.by == "prompts" for method in self.methods)
+
+    def prompted(self) -> CurateConfig:
+        """The settings under which the pool's rows are prompts without answers, and embedded."""
+        settings = self._with_selection(None, criterion="information")
+        return settings.model_copy(update={"corpus": self.corpus.model_copy(update={"example": "prompt"})})
+
     def aiming(self) -> CurateConfig:
         """The settings under which the target is read and embedded."""
         return self._with_selection(self.target, criterion=self._embedded_for("v-optimal"))
@@ -313,9 +365,13 @@ class CompareConfig(CurateConfig):
         """Optimiser steps that so many tokens fill: what is equal in tokens takes equal steps."""
         return max(1, round(tokens / self.finetune.batch_tokens))
 
-    def seeded(self, seed: int) -> CurateConfig:
-        """The settings of a training with another seed; all that is read or measured goes by this comparison's own."""
-        return self.model_copy(update={"seed": seed})
+    def seeded(self, seed: int, order: int = 0) -> CurateConfig:
+        """The settings of a training with another seed; all that is read or measured goes by this comparison's own.
+
+        Args:
+            order: the number of the training's order, from 0; the first goes by the seed itself.
+        """
+        return self.model_copy(update={"seed": seed + order * _BETWEEN_ORDERS})
 
     def _with_selection(self, target: CorpusConfig | None, **changes: Any) -> CurateConfig:
         """The settings of a run with another selection, and none of a comparison's own."""

@@ -11,6 +11,8 @@ OF_AN_EXAMPLE = frozenset(
     {"example", "text_field", "prompt_field", "completion_field", "messages_field", "ignore_message_keys"}
 )
 
+ExampleKind = Literal["auto", "text", "prompt-completion", "messages", "sharegpt", "alpaca", "preference", "prompt"]
+
 
 class CorpusConfig(Section):
     """Where the training examples come from and how a row becomes an example."""
@@ -41,14 +43,15 @@ class CorpusConfig(Section):
         None, 3, "Subset", "For huggingface: the dataset's configuration name, if it has several."
     )
     split: str = described("train", 4, "Split", "For huggingface: the split to read.")
-    example: Literal["auto", "text", "prompt-completion", "messages", "sharegpt", "alpaca", "preference"] = described(
+    example: ExampleKind = described(
         "auto",
         5,
         "Kind of example",
         "auto: found from each row's fields. text: the loss counts every token but the first. prompt-completion: the "
         "completion's. messages: a conversation through the tokenizer's chat template; the assistant's tokens. "
         "sharegpt: the same, from from/value turns. alpaca: instruction, input and output. preference: the chosen "
-        "answer, the rejected one is left out.",
+        "answer, the rejected one is left out. prompt: a prompt, or messages up to a user's turn, to choose which to "
+        "have answered; an answer that is there is left out. `select` finds by itself that rows hold nothing else.",
     )
     text_field: str = described(
         "text", 6, "Text field", "The field that holds the text. Naming another than the default selects this kind."
@@ -93,7 +96,8 @@ class CorpusConfig(Section):
         14,
         "Held-out share",
         "The share of distinct examples set aside for evaluation, chosen by content: an example and its "
-        "exact duplicates are never on both sides. 0 where nothing is measured, or on evaluation.corpus.",
+        "exact duplicates are never on both sides. 0 where nothing is measured, or on evaluation.corpus; prompts "
+        "without answers have 0 as their default.",
         ge=0,
         lt=1,
     )

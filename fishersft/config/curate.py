@@ -63,11 +63,13 @@ class CurateConfig(Section):
 
         The rule of `criterion: auto`: gradient-matching towards a target, which beat a uniform choice in the measured
         experiments; information, the paper's, without a target, and where something is asked for that gradient-matching
-        does not have. Information is also what suits prompts without answers, whose gradients are not known; a corpus
-        cannot hold such rows.
+        does not have. Information is also what suits prompts without answers, whose gradients are not known.
         """
         if self.selection.criterion != "auto":
             return self.selection.criterion, "as set"
+        if self.corpus.example == "prompt":
+            unused = "" if self.target is None else ", so the target is not used"
+            return "information", f"rows hold prompts without answers, whose gradients are not known{unused}"
         if self.target is None:
             return "information", "there is no target to choose towards"
         if asked := self.selection.not_matched():
@@ -109,6 +111,28 @@ class CurateConfig(Section):
                 f"gradients: all layers is for criterion gradient-matching, not {chosen}; choose that, or leave "
                 "gradients out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_are_chosen_by_themselves(self) -> Self:
+        measured, aim = self.evaluation.corpus, self.target
+        if measured is not None and measured.example == "prompt":
+            raise ValueError("evaluation.corpus.example prompt: nothing can be measured on prompts; name answered rows")
+        if aim is not None and aim.example == "prompt" and self.chosen_criterion()[0] == "gradient-matching":
+            raise ValueError(
+                "target.example prompt: the gradients of prompts without answers are not known, so none can be "
+                "matched; name a target of answered rows, or take criterion v-optimal"
+            )
+        if self.corpus.example != "prompt":
+            return self
+        if self.selection.criterion == "gradient-matching":
+            raise ValueError(
+                "criterion gradient-matching needs answers, and corpus.example is prompt; take auto or information"
+            )
+        if "budget_unit" not in self.selection.model_fields_set:
+            self.selection = self.selection.model_copy(update={"budget_unit": "sentences"})
+        if "held_out_fraction" not in self.corpus.model_fields_set:
+            self.corpus = self.corpus.model_copy(update={"held_out_fraction": 0.0})
         return self
 
     @model_validator(mode="after")

@@ -68,6 +68,31 @@ class EvaluationConfig(Section):
         "held-out share is then not used. Empty: that share.",
     )
 
+    macro_column: str | None = described(
+        None,
+        11,
+        "Macro column",
+        "Of a comparison: a column of the examples that are measured on, such as task. The outcome is then the mean "
+        "over its values of their nats a token, so that a rare kind counts as much as a common one. Empty: the mean "
+        "over all tokens.",
+    )
+    cluster_column: str | None = described(
+        None,
+        12,
+        "Cluster column",
+        "Of a comparison: a column of the examples that are measured on, such as play or template, if examples of one "
+        "value are alike. Intervals are then over its values, not over sentences. Empty: every sentence by itself.",
+    )
+
+    @model_validator(mode="after")
+    def _groups_have_several_clusters(self) -> EvaluationConfig:
+        if self.macro_column is not None and self.macro_column == self.cluster_column:
+            raise ValueError(
+                f"macro_column and cluster_column are both {self.macro_column!r}, but an interval needs several "
+                "clusters in each group; leave one of them out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _top_p_is_of_a_sample(self) -> EvaluationConfig:
         if self.top_p < 1 and self.temperature == 0:

@@ -29,7 +29,8 @@ class SelectionConfig(Section):
         "tokens",
         1,
         "Budget in",
-        "What a budget without a unit counts: loss tokens, or sentences, which are training examples.",
+        "What a budget without a unit counts: loss tokens, or sentences, which are training examples. Of prompts "
+        "without answers it counts sentences where nothing else is set.",
     )
     stop_below: float = described(
         0.0,
@@ -45,12 +46,12 @@ class SelectionConfig(Section):
         3,
         "Criterion",
         "auto: gradient-matching where there is a target, else information, and information where something is asked "
-        "for that gradient-matching lacks (frank-wolfe, stop_below, project_to); the run says what it chose "
-        "and why. information: the paper's, in which every token counts the same. fisher-weighted: a token counts by "
-        "how uncertain the model is about it, 1 - sum p^2 over the vocabulary; embedding then applies the LM head too. "
-        "v-optimal: the least mean prediction variance on the target; it has no certificate. gradient-matching: the "
-        "choice whose gradients sum up to what the pool's (or the target's) do; so it heeds what the examples say, "
-        "which the others do not.",
+        "for that gradient-matching lacks (frank-wolfe, stop_below, project_to) or rows are prompts without answers; "
+        "the run says what it chose and why. information: the paper's, in which every token counts the same. "
+        "fisher-weighted: a token counts by how uncertain the model is about it, 1 - sum p^2 over the vocabulary; "
+        "embedding then applies the LM head too. v-optimal: the least mean prediction variance on the target; it has "
+        "no certificate. gradient-matching: the choice whose gradients sum up to what the pool's (or the target's) do; "
+        "so it heeds what the examples say, which the others do not.",
     )
     regularization: float = described(
         1.0, 5, "Regularization", "lambda, the prior's weight in the information matrix.", gt=0, allow_inf_nan=False

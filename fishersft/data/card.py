@@ -39,7 +39,7 @@ def dataset_card(facts: CardFacts, rows: Sequence[dict[str, Any]], as_json: Sequ
         f"---\n{_front_matter(facts.config.name, len(rows), digest)}---",
         f"# {facts.config.name}",
         _chosen(facts, len(rows)),
-        _columns(as_json),
+        _columns(as_json, facts.config.corpus.example == "prompt"),
         "## Licence\n\nThese are rows of the corpus above, so the corpus's own licence applies to them.",
         "## Load\n\n" + fenced("python", f"{IMPORT}\n\n{READ}"),
         *trainer_sections(facts.config.name, facts.config.corpus, rows),
@@ -87,12 +87,13 @@ def _aim(config: CurateConfig) -> str:
     return "the most informative about the last layer of a language model"
 
 
-def _columns(as_json: Sequence[str]) -> str:
+def _columns(as_json: Sequence[str], prompts: bool) -> str:
+    counted = "tokens of the prompt" if prompts else "tokens that the loss counts"
     text = (
         "## Columns\n\nThe corpus's own, as they came in, and:\n\n"
         "- `fishersft_rank`: place in the order of choosing, from 1.\n"
         "- `fishersft_gain`: marginal information gain when it was chosen, in nats.\n"
-        "- `fishersft_tokens`: tokens that the loss counts.\n\n"
+        f"- `fishersft_tokens`: {counted}.\n\n"
         "`curated.jsonl` has the same rows. What JSON has no type for is in it as text: dates and times in "
         "ISO 8601, bytes in base64, decimals in digits; durations are seconds, NaN and infinity null. "
         "In `curated.parquet`, a key that a row lacks is null."

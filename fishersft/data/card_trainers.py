@@ -32,6 +32,8 @@ def trainer_sections(name: str, corpus: CorpusConfig, rows: Sequence[dict[str, A
         return [_MIXED]
     if found.example == "preference":
         return [_PREFERENCE]
+    if found.example == "prompt":
+        return [_prompts(found)]
     return [f"## Train with TRL\n\n{_trl(found)}", *_other_trainers(name, found, rows)]
 
 
@@ -44,6 +46,19 @@ _PREFERENCE = (
     "## Train\n\nThe rows are preference data and were chosen by their `chosen` answers: to fine-tune on those, leave "
     "`rejected` out and rename `chosen` to `completion`, or to `messages` where there is no `prompt`."
 )
+
+
+def _prompts(corpus: CorpusConfig) -> str:
+    """What to do with prompts that nobody has answered."""
+    answer = (
+        f"a column `{corpus.completion_field}`"
+        if corpus.messages_field == corpus.prompt_field
+        else "a last turn of the assistant in each conversation"
+    )
+    return (
+        "## Have them answered\n\nThe rows are prompts, chosen without looking at any answer. To train on them, add "
+        f"the answers as {answer}."
+    )
 
 
 def _resolved(corpus: CorpusConfig, rows: Sequence[dict[str, Any]]) -> CorpusConfig | None:

@@ -1,4 +1,4 @@
-"""Training examples: a text, a prompt and its completion, or a conversation."""
+"""Training examples: a text, a prompt and its completion, or a conversation; and prompts that nobody has answered."""
 
 from __future__ import annotations
 
@@ -66,16 +66,36 @@ class Conversation(_Canonical):
     uncounted: tuple[int, ...] = ()
 
 
-Example = TextExample | PromptCompletion | Conversation
+@dataclass(frozen=True)
+class Prompt(_Canonical):
+    """What a model is to answer, without an answer: it can be chosen, but nothing is trained on it.
+
+    Attributes:
+        prompt: a text, or the messages up to the one that the assistant is to answer.
+        tools, template_kwargs: as of `Conversation`.
+    """
+
+    prompt: str | tuple[dict[str, Any], ...]
+    tools: list[dict[str, Any]] | None = None
+    template_kwargs: dict[str, Any] | None = None
+
+
+Example = TextExample | PromptCompletion | Conversation | Prompt
+
+
+def is_chat(example: Example) -> bool:
+    """Whether a chat template renders it."""
+    return isinstance(example, Conversation) or (isinstance(example, Prompt) and not isinstance(example.prompt, str))
 
 
 def as_text(example: Example) -> str:
     """An example as one text, for people and for questions about it."""
-    if isinstance(example, Conversation):
-        return "\n".join(f"{message['role']}: {_as_text(message)}" for message in example.messages)
+    if isinstance(example, TextExample):
+        return example.text
     if isinstance(example, PromptCompletion):
         return f"{example.prompt}\n→ {example.completion}"
-    return example.text
+    turns = example.messages if isinstance(example, Conversation) else example.prompt
+    return turns if isinstance(turns, str) else "\n".join(f"{turn['role']}: {_as_text(turn)}" for turn in turns)
 
 
 def words_said(message: dict[str, Any]) -> list[str]:

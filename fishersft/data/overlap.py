@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fishersft.data.examples import Conversation, Example, PromptCompletion, words_said
+from fishersft.data.examples import Conversation, Example, Prompt, PromptCompletion, as_text, words_said
 
 _WORD = re.compile(r"[^\W_]+")
 _APOSTROPHES = re.compile(r"['’]")
@@ -101,8 +101,10 @@ def _counted(example: Example) -> Iterator[str]:
         for place, message in enumerate(example.messages[example.prompt_turns or 0 :], example.prompt_turns or 0):
             if message["role"] == "assistant" and place not in example.uncounted:
                 yield from words_said(message)
-    else:
-        yield example.completion if isinstance(example, PromptCompletion) else example.text
+    elif isinstance(example, PromptCompletion):
+        yield example.completion
+    elif not isinstance(example, Prompt):  # of which the loss counts nothing
+        yield example.text
 
 
 def _all_texts(example: Example) -> Iterator[str]:
@@ -111,7 +113,7 @@ def _all_texts(example: Example) -> Iterator[str]:
     elif isinstance(example, PromptCompletion):
         yield from (example.prompt, example.completion)
     else:
-        yield example.text
+        yield as_text(example)
 
 
 def _hash(text: str) -> int:

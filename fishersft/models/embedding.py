@@ -45,8 +45,9 @@ def embed(
     """The token blocks of tokenised sentences, in their order, in windows of bounded size.
 
     Block i holds x_ij for every loss position j of sentence i: what enters the model's output projection at position
-    j - 1, mostly its last hidden state after the final norm (arXiv:2505.14826, section 3). Within a window sentences of
-    like length are computed together.
+    j - 1, mostly its last hidden state after the final norm (arXiv:2505.14826, section 3); of a prompt without an
+    answer one for every position, see `Tokenised.is_prompt`. Within a window sentences of like length are computed
+    together.
 
     Args:
         model: a causal LM in evaluation mode.
@@ -98,7 +99,7 @@ def _embed_window(
         places = torch.cat([torch.arange(int(offsets[i]), int(offsets[i + 1])) for i in members])
         values[places] = prelogits.to(values)
         if scores is not None:
-            targets = torch.tensor([label for i in members for label in sentences[i].labels if label != -100])
+            targets = torch.tensor([target for i in members for target in sentences[i].targets])
             found = token_scores(model, prelogits, targets, with_gradients)
             scores.nll[places], scores.fisher_weights[places] = found.nll.cpu(), found.fisher_weights.cpu()
             if gradients is not None and found.residuals is not None:

@@ -26,7 +26,7 @@ class TokenScores:
     """What the head says of each token, float32 (tokens,) on the states' device.
 
     Attributes:
-        nll: the negative log-likelihood of the target, in nats.
+        nll: the negative log-likelihood of the target, in nats; NaN where it is not known.
         fisher_weights: 1 - sum_v p(v)^2, in [0, 1]; see `token_scores`.
         residuals: (tokens, 32), R^T r with r the derivative of nll in W x + b and R of random signs over sqrt(32); None
             where not asked for. See `token_scores`.
@@ -57,7 +57,7 @@ def token_scores(
     Args:
         model: the causal LM whose head is applied.
         prelogits: (tokens, dim), the states that predict the targets.
-        targets: int64 (tokens,).
+        targets: int64 (tokens,); -1 where a target is not known, which residuals need.
         with_residuals: sketch r too, see `gradients.sentence_gradients`.
 
     Cost: the LM head, dim x vocabulary a token; with residuals 32 x vocabulary more.
@@ -88,7 +88,7 @@ def _scores(
     residuals = torch.zeros(len(rows), RESIDUALS if sketch is not None else 0, device=rows.device)
     largest = torch.full((len(rows), 1), -torch.inf, device=rows.device)
     total, squares = torch.zeros(2, len(rows), 1, device=rows.device)
-    of_targets = torch.empty(len(rows), device=rows.device)
+    of_targets = torch.full((len(rows),), torch.nan, device=rows.device)
     for start, logits in _logits_by_columns(model, rows):
         before, largest = largest, torch.maximum(largest, logits.amax(dim=1, keepdim=True))
         shrunk = (before - largest).exp()

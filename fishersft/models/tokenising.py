@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Encoding
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from fishersft.data.examples import Conversation, Example, PromptCompletion, TextExample
+from fishersft.data.examples import Conversation, Example, Prompt, PromptCompletion, TextExample
 from fishersft.errors import InputError
 from fishersft.models.chat import ChatTemplate, Feature, Span, features_of
 
@@ -21,8 +21,9 @@ class Tokenised:
 
     Attributes:
         input_ids: token ids, at most `max_tokens`.
-        loss_mask: one a token; True where the loss counts the token. Never True for the first token.
-        truncated: whether tokens were cut off the end.
+        loss_mask: one a token; True where the loss counts the token. True for the first token in prompts only, where
+            it is True for all of them, see `is_prompt`.
+        truncated: whether tokens were cut off: the end, of a prompt without an answer the beginning.
     """
 
     input_ids: list[int]
@@ -35,9 +36,26 @@ class Tokenised:
         return sum(self.loss_mask)
 
     @property
+    def is_prompt(self) -> bool:
+        """Whether this is a prompt without an answer, of which every position counts.
+
+        The state at the last one predicts the answer's first token, which nobody knows yet: so a prompt of T tokens has
+        T positions, where a text of T tokens has T - 1.
+        """
+        return self.loss_mask[:1] == [True]
+
+    @property
     def predicting_positions(self) -> list[int]:
-        """The positions whose state predicts a loss position: one before each."""
-        return [position - 1 for position, counted in enumerate(self.loss_mask) if counted]
+        """The positions whose state predicts a loss position: one before each; of a prompt all."""
+        before = 0 if self.is_prompt else 1
+        return [position - before for position, counted in enumerate(self.loss_mask) if counted]
+
+    @property
+    def targets(self) -> list[int]:
+        """The token that each predicting position predicts; -1 for the answer's first, which is not known."""
+        if self.is_prompt:
+            return [*self.input_ids[1:], -1]
+        return [token for token, counted in zip(self.input_ids, self.loss_mask, strict=True) if counted]
 
     @property
     def labels(self) -> list[int]:
@@ -55,6 +73,7 @@ class _Rendered:
         counted: the loss counts the tokens in these spans; None: all.
         prompt: text whose tokens the loss does not count, as far as both begin alike.
         left_out: spans that it does not count either.
+        is_open: it is a prompt that goes on with its answer.
     """
 
     text: str
@@ -62,6 +81,7 @@ class _Rendered:
     counted: list[Span] | None = None
     prompt: str | None = None
     left_out: list[Span] = field(default_factory=list)
+    is_open: bool = False
 
 
 class Tokeniser:
@@ -71,6 +91,9 @@ class Tokeniser:
       tokens of the prompt alone and of both differ.
     - Of a conversation the loss counts the assistant's turns (`assistant_only_loss=True`), or all that follows the
       prompt where its row has prompt and completion.
+    - A prompt without an answer is what the model sees when it is to answer: messages through the chat template with
+      `add_generation_prompt=True`, a text as before its completion. All its positions count, the last one too. A longer
+      one keeps its last tokens, as where a model answers it.
     - Unlike `SFTTrainer` it never doubles a special token that the text has already, leaves out turns that the row says
       not to train on, and renders dates as of a fixed day.
 
@@ -130,10 +153,13 @@ class Tokeniser:
 
     def left_out(self, example: Example) -> tuple[Feature, ...]:
         """What an example has that the chat template does not show the model: reasoning, tool calls, tools."""
-        if not isinstance(example, Conversation) or isinstance(self._chat, InputError):
+        if isinstance(example, TextExample | PromptCompletion) or isinstance(self._chat, InputError):
             return ()
-        training = example.prompt_turns is None
-        features = features_of(example.messages, example.tools)
+        messages = example.messages if isinstance(example, Conversation) else example.prompt
+        if isinstance(messages, str):
+            return ()
+        training = isinstance(example, Conversation) and example.prompt_turns is None
+        features = features_of(messages, example.tools)
         return tuple(feature for feature in features if self._chat.drops(feature, training))
 
     def prompt_ids(self, example: Example, text_prompt_tokens: int, most: int) -> list[int] | None:
@@ -148,15 +174,24 @@ class Tokeniser:
         elif isinstance(example, PromptCompletion):
             ids = self._open_ids(example.prompt)
         else:
+            assert isinstance(example, TextExample), "prompts without answers are never completed"
             ids = self._open_ids(example.text)
             ids = ids[:text_prompt_tokens] if len(ids) > text_prompt_tokens else []
         return ids[-most:] or None
 
     def _rendered_or_error(self, example: Example) -> _Rendered | InputError:
         try:
+            if isinstance(example, Prompt):
+                return self._prompt(example)
             return self._conversation(example) if isinstance(example, Conversation) else self._text(example)
         except InputError as error:
             return error
+
+    def _prompt(self, example: Prompt) -> _Rendered:
+        if isinstance(example.prompt, str):
+            return _Rendered(example.prompt, is_open=True)
+        text = self.chat.render(example.prompt, example.tools, example.template_kwargs, generation_prompt=True)
+        return _Rendered(text, chat=True, is_open=True)
 
     def _text(self, example: TextExample | PromptCompletion) -> _Rendered:
         prompt = example.prompt if isinstance(example, PromptCompletion) else None
@@ -198,8 +233,14 @@ class Tokeniser:
             for number, (place, item) in enumerate(zip(places, items, strict=True)):
                 ids = encoded["input_ids"][number]
                 mask = _mask(encoded, number, item, next(prompts) if item.prompt is not None else None)
-                result[place] = self._cut(ids, mask, chat)
+                result[place] = self._open(ids, chat) if item.is_open else self._cut(ids, mask, chat)
         return [result[place] for place in range(len(rendered))]
+
+    def _open(self, ids: list[int], chat: bool) -> Tokenised:
+        """A prompt, of which all positions count and the last ones stay."""
+        ids = ids if chat else self._without_end(ids)
+        kept = ids[-self.max_tokens :]
+        return Tokenised(kept, [True] * len(kept), truncated=len(kept) < len(ids))
 
     def _cut(self, ids: list[int], mask: list[bool], chat: bool) -> Tokenised:
         if not chat:
@@ -217,8 +258,12 @@ class Tokeniser:
         return self.tokenizer(texts, add_special_tokens=not chat, return_attention_mask=False)
 
     def _open_ids(self, text: str) -> list[int]:
-        """Token ids of a text that goes on: begun once, and without the end that the tokenizer may add."""
-        ids = self._begun_once(self._ids([text], chat=False)["input_ids"][0])
+        """Token ids of a text that goes on."""
+        return self._without_end(self._ids([text], chat=False)["input_ids"][0])
+
+    def _without_end(self, ids: list[int]) -> list[int]:
+        """Begun once, and without the end that the tokenizer may add."""
+        ids = self._begun_once(ids)
         return ids[:-1] if self._adds_end else ids
 
     def _begun_once(self, ids: list[int]) -> list[int]:

@@ -12,8 +12,6 @@ from fishersft.numerics.intervals import (
     perplexity_ratio_interval,
     wilson_interval,
     worst_sentence_interval,
-    worst_tenth_difference_interval,
-    worst_tenth_interval,
 )
 from fishersft.numerics.relaxation import frank_wolfe_bound
 from fishersft.numerics.selection import Selection, select
@@ -41,6 +39,4 @@ __all__ = [
     "updated_cholesky",
     "wilson_interval",
     "worst_sentence_interval",
-    "worst_tenth_difference_interval",
-    "worst_tenth_interval",
 ]

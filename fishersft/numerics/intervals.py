@@ -1,4 +1,4 @@
-"""95% intervals: bootstrap over sentences for perplexity and for the worst sentences, Wilson's for rates."""
+"""95% intervals: bootstrap over sentences for perplexity and for the worst sentence, Wilson's for rates."""
 
 from __future__ import annotations
 
@@ -103,59 +103,6 @@ def perplexity_ratio_interval(nll_a: Column, nll_b: Column, tokens: Column, *, s
     )
 
 
-def worst_tenth_interval(per_token: Column, *, seed: int = 0) -> Estimate:
-    """The mean of the worst tenth of the sentences, with its bootstrap interval over sentences.
-
-    Args:
-        per_token: (sentences,); each sentence's mean negative log-likelihood, in nats per token.
-        seed: of the resampling.
-
-    Returns:
-        In nats per token. The worst tenth is `sentences // 10` of them, at least one, in every resample anew.
-
-    Raises:
-        InputError: as `bootstrap_interval`; or the figures are not one a sentence.
-
-    Cost: resamples * sentences.
-
-    Example:
-        >>> worst_tenth_interval([3.0] * 18 + [5.0, 7.0]).value
-        6.0
-    """
-    figures = _per_sentence(per_token)
-    return _bootstrapped(lambda counts: _mean_of_largest(figures, counts, _tenth(figures)), len(figures), seed)
-
-
-def worst_tenth_difference_interval(per_token_a: Column, per_token_b: Column, *, seed: int = 0) -> Estimate:
-    """The mean of model a's worst tenth less that of model b's, each its own; under 0 where a is better.
-
-    Args:
-        per_token_a, per_token_b: (sentences,); mean negative log-likelihoods, in nats per token, of the same sentences
-            in order. They stay together in every resample, so what is hard for both models cancels.
-        seed: of the resampling.
-
-    Returns:
-        In nats per token.
-
-    Raises:
-        InputError: as `worst_tenth_interval`; or lengths differ.
-
-    Cost: resamples * sentences.
-
-    Example:
-        >>> worst_tenth_difference_interval([1.0, 4.0], [3.5, 2.0]).value  # 4 - 3.5, of different sentences
-        0.5
-    """
-    a, b = _per_sentence(per_token_a), _per_sentence(per_token_b)
-    if len(a) != len(b):
-        raise InputError(f"models are compared on the same sentences, not on {len(a)} and {len(b)}")
-
-    def difference(counts: np.ndarray) -> np.ndarray:
-        return _mean_of_largest(a, counts, _tenth(a)) - _mean_of_largest(b, counts, _tenth(b))
-
-    return _bootstrapped(difference, len(a), seed)
-
-
 def worst_sentence_interval(per_token: Column, *, seed: int = 0) -> Estimate:
     """The worst sentence, with its bootstrap interval over sentences, which is good for its lower end only.
 
@@ -170,7 +117,7 @@ def worst_sentence_interval(per_token: Column, *, seed: int = 0) -> Estimate:
         In nats per token.
 
     Raises:
-        InputError: as `worst_tenth_interval`.
+        InputError: as `bootstrap_interval`; or the figures are not one a sentence.
 
     Cost: resamples * sentences.
     Source: Bickel and Freedman (1981), "Some asymptotic theory for the bootstrap", Annals of Statistics 9, section 6.
@@ -180,7 +127,8 @@ def worst_sentence_interval(per_token: Column, *, seed: int = 0) -> Estimate:
         (7.0, 7.0)
     """
     figures = _per_sentence(per_token)
-    return _bootstrapped(lambda counts: _mean_of_largest(figures, counts, 1), len(figures), seed)
+    worst = [np.where(counts, figures, -np.inf).max(axis=1) for counts in _drawn_anew(len(figures), seed, _RESAMPLES)]
+    return Estimate(float(figures.max()), *_limits(worst))
 
 
 def wilson_interval(successes: float, trials: int) -> Estimate:
@@ -213,12 +161,6 @@ def wilson_interval(successes: float, trials: int) -> Estimate:
     return Estimate(rate, max(0.0, (centre - reach) / scale), min(1.0, (centre + reach) / scale))
 
 
-def _bootstrapped(statistic: Callable[[np.ndarray], np.ndarray], sentences: int, seed: int) -> Estimate:
-    """The percentile interval of a statistic of how often each sentence was drawn, (resamples, sentences)."""
-    low, high = _limits([statistic(counts) for counts in _drawn_anew(sentences, seed, _RESAMPLES)])
-    return Estimate(float(statistic(np.ones((1, sentences), dtype=np.int64))[0]), low, high)
-
-
 def _drawn_anew(sentences: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each sentence is in each bootstrap sample: int64 (some of the resamples, sentences) at a time."""
     rng = np.random.default_rng(seed)
@@ -231,17 +173,6 @@ def _drawn_anew(sentences: int, seed: int, resamples: int) -> Iterator[np.ndarra
 def _limits(figures: Sequence[np.ndarray]) -> tuple[float, float]:
     low, high = np.quantile(np.concatenate(figures), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)
-
-
-def _mean_of_largest(figures: np.ndarray, counts: np.ndarray, many: int) -> np.ndarray:
-    """The mean of the `many` largest figures where figure i is there `counts[:, i]` times: float64 (resamples,)."""
-    order = np.argsort(-figures, kind="stable")
-    taken = np.minimum(np.cumsum(counts[:, order], axis=1), many)
-    return np.diff(taken, axis=1, prepend=0) @ figures[order] / many
-
-
-def _tenth(figures: np.ndarray) -> int:
-    return max(1, len(figures) // 10)
 
 
 def _per_sentence(figures: Column) -> np.ndarray:

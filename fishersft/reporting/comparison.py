@@ -23,9 +23,9 @@ class Arm(Facts):
 
     `lengths` are the tokens that a tenth, half and nine tenths of the chosen sentences have at most, as the choosing
     model counts them; None of the base model.
-    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token, over all tokens, of the
-    tenth of the sentences that a model predicts worst, and of the worst one. Seconds are of all seeds together, of
-    choosing with the embeddings and scores that it needs;
+    `mean`, `worst_tenth` and `worst` are held-out negative log-likelihoods in nats a token: over all tokens, over those
+    of the tenth of the sentences that the base model predicts worst, and of each model's own worst sentence. Seconds
+    are of all seeds together, of choosing with the embeddings and scores that it needs;
     `money` is what they cost, judging included, None where no price is known.
     `on_target` is the share of the chosen tokens that a perfect filter keeps, None where the comparison has none;
     `worth` is None where the uniform choice was not trained at larger budgets.
@@ -53,13 +53,15 @@ class Arm(Facts):
 class Training(Facts):
     """One training: of a method, or of a uniform choice that is its control in some basis (then `control` says which).
 
-    Likelihoods as of `Arm`; the win rates are the first judge's against the two controls, None for a control.
+    Likelihoods as of `Arm`; the win rates are the first judge's against the two controls, None for a control. `order`
+    is the number of its order of training, from 0, of which the first alone is judged.
     """
 
     method: str
     budget: int
     seed: int
     control: Basis | None
+    order: int = 0
     sentences: int
     tokens: int
     steps: int
@@ -79,7 +81,9 @@ class Versus(Facts):
     `p` is of the difference of the means, `p_corrected` that for the number of those on the same basis (Holm), and
     likewise for the worst tenth and the win rate. `excluded_gain` is the gain in the mean that a one-sided test at 5%
     excludes. `filter_share` is the mean's share of what the perfect filter of the same budget gains, None where there
-    is none that gains. `win_rate` is the judge's; None where the texts were all the same.
+    is none that gains. `worst_tenth` is None where one cluster of sentences holds all of it. `win_rate` is the judge's;
+    None where the texts were all the same. `deviation_over_orders` is the standard deviation of the mean difference
+    over orders of training the same choices, None where each was trained in one.
     """
 
     method: str
@@ -95,11 +99,12 @@ class Versus(Facts):
     mean: Interval
     excluded_gain: float
     filter_share: float | None = None
+    deviation_over_orders: float | None = None
     p: float
     p_corrected: float
-    worst_tenth: Interval
-    worst_tenth_p: float
-    worst_tenth_p_corrected: float
+    worst_tenth: Interval | None
+    worst_tenth_p: float | None
+    worst_tenth_p_corrected: float | None
     worst: Interval
     win_rate: Interval | None
     win_p: float | None
@@ -111,6 +116,25 @@ class Versus(Facts):
         if self.p_corrected >= SURE:
             return "no difference was shown"
         return "better" if self.mean.value < 0 else "worse"
+
+
+class GroupOutcome(Facts):
+    """A method against uniform choices of as many tokens (or sentences, by the budget's unit) on one group, as a task.
+
+    `group` is a value of the comparison's `macro_column`. `base`, `uniform` and `mean` are nats a token over the
+    group's tokens, of the model before training, of the uniform choices and of the method, means over seeds;
+    `difference` is the last less the one before, and its interval is not corrected for the number of groups.
+    """
+
+    method: str
+    budget: int
+    group: str
+    sentences: int
+    tokens: int
+    base: float
+    uniform: float
+    mean: float
+    difference: Interval
 
 
 class Judge(Facts):
@@ -153,18 +177,26 @@ class Comparison(Facts):
 
     `counted_by_choosing_model` where another model was trained
     than the one that chose: budgets and equal tokens are then the latter's, the tables' tokens the former's.
-    `duels` is empty where no head-to-head was asked for.
+    Likelihoods are means over `orders` trainings of each choice. `duels` is empty where no head-to-head was asked for.
+    With a `macro_column` the outcome is the macro mean over its values, everywhere but for the worst tenth and
+    sentence, and `groups` tell each value's by itself. With a `cluster_column` its values, `clusters` of them, are
+    what intervals are over, but for win rates and worst sentences.
     """
 
     name: str
     unit: Literal["sentences", "tokens"]
     seeds: int
+    orders: int = 1
     held_out: int
     counted_by_choosing_model: bool
     base: Arm
     arms: list[Arm]
     versus: list[Versus]
     duels: list[Versus]
+    macro_column: str | None = None
+    cluster_column: str | None = None
+    clusters: int | None = None
+    groups: tuple[GroupOutcome, ...] = ()
     trainings: list[Training]
     judges: list[Judge]
     warnings: list[str]
@@ -172,21 +204,27 @@ class Comparison(Facts):
     versions: dict[str, str]
 
     @property
+    def unit_basis(self) -> Basis:
+        """What is equal where controls have as much of what the budget counts."""
+        return "tokens and steps" if self.unit == "tokens" else "sentences"
+
+    @property
     def headline(self) -> str:
         """The verdict at equal tokens and steps, in one sentence."""
         fair = [item for item in self.versus if item.basis == "tokens and steps"]
         told = [self._told(item) for item in fair if item.p_corrected < SURE]
-        once = "" if self.seeds > 1 else " One training each, so the intervals do not cover the luck of training."
+        one = "training" if self.orders == 1 else "seed"
+        once = "" if self.seeds > 1 else f" One {one} each, so the intervals do not cover the luck of training."
         if not told:
             excluded = max(item.excluded_gain for item in fair)
             return (
-                f"No difference in held-out likelihood was shown between a uniform choice and {_listed(fair)} at "
-                f"{self.equal}; gains above {excluded:.3f} nats a token are excluded.{once}"
+                f"No difference in held-out likelihood{self.macro} was shown between a uniform choice and "
+                f"{_listed(fair)} at {self.equal}; gains above {excluded:.3f} nats a token are excluded.{once}"
             )
         left = len(fair) - len(told)
         others = "the other" if left == 1 else f"the other {left}"
         rest = f"; for {others} no difference was shown" if left else ""
-        return f"Compared with a uniform choice at {self.equal}: {'; '.join(told)}{rest}.{once}"
+        return f"Compared with a uniform choice at {self.equal}{self.macro}: {'; '.join(told)}{rest}.{once}"
 
     @property
     def equal(self) -> str:
@@ -194,6 +232,16 @@ class Comparison(Facts):
         if self.counted_by_choosing_model:
             return "equal tokens as the choosing model counts them and equal steps"
         return "equal tokens and steps"
+
+    @property
+    def macro(self) -> str:
+        """What the outcome is a mean over, where that is not all tokens."""
+        return "" if self.macro_column is None else f" (macro mean over {self.macro_column})"
+
+    @property
+    def worst_group(self) -> str | None:
+        """The group of held-out sentences that the base model predicts worst, the same for all methods."""
+        return max(self.groups, key=lambda of: of.base).group if self.groups else None
 
     def _told(self, item: Versus) -> str:
         p = "p < 0.001" if item.p_corrected < 0.001 else f"p {item.p_corrected:.2g}"

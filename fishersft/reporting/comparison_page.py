@@ -83,7 +83,7 @@ def _row_label(item: Versus, comparison: Comparison) -> str:
 
 
 def _html(comparison: Comparison, drawing: bytes) -> str:
-    summary, fair, by_sentences, *duels, arms, trainings, judges = _sheets(comparison)
+    summary, fair, by_sentences, groups, *duels, arms, trainings, judges = _sheets(comparison)
     told = "; ".join(f"{_row_label(item, comparison)}: {interval(item.mean, 3)}" for item in comparison.versus)
     config = comparison.model_dump(mode="json")["config"]
     return page_environment().get_template("comparison.html.j2").render(
@@ -91,6 +91,7 @@ def _html(comparison: Comparison, drawing: bytes) -> str:
         summary=summary,
         fair=fair,
         by_sentences=by_sentences,
+        groups=groups,
         duels=duels,
         arms=arms,
         trainings=trainings,
@@ -107,6 +108,7 @@ def _sheets(comparison: Comparison) -> list[sheets.Sheet]:
         sheets.summary(comparison),
         sheets.versus(comparison, "tokens and steps"),
         sheets.versus(comparison, "sentences"),
+        sheets.groups(comparison),
         *sheets.duels(comparison),
         sheets.arms(comparison),
         sheets.trainings(comparison),
@@ -120,8 +122,8 @@ def _flat(item: Versus) -> dict[str, Any]:
     for name, value in item.model_dump().items():
         if isinstance(value, dict):
             row |= {name if part == "value" else f"{name}_{part}": figure for part, figure in value.items()}
-        elif name == "win_rate":
-            row |= dict.fromkeys(("win_rate", "win_rate_low", "win_rate_high"))
+        elif name in ("worst_tenth", "win_rate"):
+            row |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
         else:
             row[name] = value
     return {**row, "verdict": item.verdict}

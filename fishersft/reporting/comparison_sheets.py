@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fishersft.reporting.comparison import Arm, Basis, Comparison, Versus
+from fishersft.reporting.comparison import Arm, Basis, Comparison, GroupOutcome, Versus
 from fishersft.reporting.sheets import Row, Sheet
 from fishersft.reporting.text import count, interval, number, p_value, percent
 
@@ -25,8 +25,8 @@ def summary(comparison: Comparison) -> Sheet:
         "On target",
         "Tokens",
         "Steps",
-        "Perplexity [95%]",
-        "Difference from uniform, nats/token [95%]",
+        f"Perplexity{comparison.macro} [95%]",
+        f"Difference from uniform{comparison.macro}, nats/token [95%]",
         "Share of the perfect filter's gain",
         "Worth in uniform tokens",
     )
@@ -39,15 +39,17 @@ def summary(comparison: Comparison) -> Sheet:
 
 def versus(comparison: Comparison, basis: Basis) -> Sheet:
     """Every method at every budget against a uniform choice that is equal in `basis`."""
-    rows = [Row((item.method,), _cells(item)) for item in comparison.versus if item.basis == basis]
+    orders = comparison.orders > 1
+    rows = [Row((item.method,), _cells(item, orders)) for item in comparison.versus if item.basis == basis]
     columns = (
         "Method",
         f"Budget, {comparison.unit}",
         "Sentences, and uniform's",
         "Tokens, and uniform's",
         "Steps, and uniform's",
-        "Mean, nats a token [interval]",
+        f"Mean{comparison.macro}, nats a token [interval]",
         "p, corrected",
+        *(["SD over orders"] if orders else []),
         "Worst tenth [interval]",
         "Its p",
         "Worst sentence [interval]",
@@ -75,7 +77,15 @@ def verdicts(comparison: Comparison, basis: Basis) -> Sheet:
         for item in comparison.versus
         if item.basis == basis
     ]
-    columns = ("Method", comparison.unit, "Mean, nats a token", "p", "Worst tenth", "Win rate", "Verdict")
+    columns = (
+        "Method",
+        comparison.unit,
+        f"Mean{comparison.macro}, nats a token",
+        "p",
+        "Worst tenth",
+        "Win rate",
+        "Verdict",
+    )
     return Sheet(f"{_LABELS[basis]}: difference from uniform", columns, rows, words=columns[-1:])
 
 
@@ -100,6 +110,25 @@ def duels(comparison: Comparison) -> list[Sheet]:
     ]
 
 
+def groups(comparison: Comparison) -> Sheet:
+    """Every method on every group of held-out sentences, the group that the base model predicts worst first."""
+    column, several = str(comparison.macro_column), len({item.budget for item in comparison.groups}) > 1
+    shown = (several, *[True] * 7)
+    columns = (
+        f"Budget, {comparison.unit}",
+        column,
+        "Difference from uniform [95%]",
+        "Method",
+        "Uniform",
+        "Base model",
+        "Held-out sentences",
+        "Tokens",
+    )
+    rows = [Row((item.method,), _where(shown, _group_cells(item))) for item in comparison.groups]
+    title = f"By {column}, nats/token {_LABELS[comparison.unit_basis].lower()}"
+    return Sheet(title, ("Choice", *_where(shown, columns)), rows, words=(column,))
+
+
 def arms(comparison: Comparison) -> Sheet:
     """What every way to choose came to by itself, the mean over seeds."""
     money = any(arm.money is not None for arm in comparison.arms)
@@ -112,7 +141,7 @@ def arms(comparison: Comparison) -> Sheet:
         "Tokens each: a tenth, half, nine tenths have at most",
         "Tokens an epoch",
         "Steps",
-        "Mean, nats a token",
+        f"Mean{comparison.macro}, nats a token",
         "Worst tenth",
         "Worst sentence",
         "Seconds to choose",
@@ -125,6 +154,7 @@ def arms(comparison: Comparison) -> Sheet:
 
 def trainings(comparison: Comparison) -> Sheet:
     """Every training by itself, a row each: of a method, or of its uniform control."""
+    orders = comparison.orders > 1
     rows = [
         Row(
             (training.method,) if training.control is None else ("uniform", training.method),
@@ -132,6 +162,7 @@ def trainings(comparison: Comparison) -> Sheet:
                 "" if training.control is None else f"equal {training.control}",
                 count(training.budget),
                 str(training.seed),
+                *([str(training.order + 1)] if orders else []),
                 count(training.sentences),
                 count(training.tokens),
                 count(training.steps),
@@ -151,10 +182,11 @@ def trainings(comparison: Comparison) -> Sheet:
         "Control at",
         f"Budget, {comparison.unit}",
         "Seed",
+        *(["Order"] if orders else []),
         "Sentences",
         "Tokens an epoch",
         "Steps",
-        "Mean, nats a token",
+        f"Mean{comparison.macro}, nats a token",
         "Worst tenth",
         "Worst sentence",
         "Win rate at equal tokens",
@@ -202,7 +234,7 @@ def _likelihood_cell(duel: Versus) -> str:
     return interval(duel.mean, 3) + shown
 
 
-def _cells(item: Versus) -> tuple[str, ...]:
+def _cells(item: Versus, orders: bool) -> tuple[str, ...]:
     return (
         count(item.budget),
         _both(item.sentences, item.other_sentences),
@@ -210,6 +242,7 @@ def _cells(item: Versus) -> tuple[str, ...]:
         _both(item.steps, item.other_steps),
         interval(item.mean, 3),
         p_value(item.p_corrected),
+        *([number(item.deviation_over_orders, 3)] if orders else []),
         interval(item.worst_tenth, 3),
         p_value(item.worst_tenth_p_corrected),
         interval(item.worst, 3),
@@ -251,6 +284,19 @@ def _summary_cells(arm: Arm, difference: Versus | None) -> tuple[str, ...]:
         interval(None if difference is None else difference.mean, 3),
         percent(share),
         number(None) if arm.worth is None else f"{arm.worth.side} {number(arm.worth.tokens, 0)}",
+    )
+
+
+def _group_cells(item: GroupOutcome) -> tuple[str, ...]:
+    return (
+        count(item.budget),
+        item.group,
+        interval(item.difference, 3),
+        number(item.mean, 3),
+        number(item.uniform, 3),
+        number(item.base, 3),
+        count(item.sentences),
+        count(item.tokens),
     )
 
 

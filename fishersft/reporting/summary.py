@@ -130,10 +130,10 @@ class TrainingFacts(Facts):
 
 
 class LikelihoodFacts(Facts):
-    """A model on the held-out sentences; the intervals are bootstraps over sentences.
+    """A model on the held-out sentences; the intervals are over sentences.
 
-    `worst_decile_nats` is the mean over the worst tenth of the sentences, `worst_sentence_nats` the worst of all, both
-    in nats per token.
+    `worst_decile_nats` is the mean over the tenth of the sentences that the base model predicts worst,
+    `worst_sentence_nats` this model's worst of all, both in nats per token.
     """
 
     method: str
@@ -147,8 +147,8 @@ class LikelihoodFacts(Facts):
 class Comparison(Facts):
     """Method against other on the same held-out sentences.
 
-    The ratio of perplexities is under 1, and the difference of the worst tenths' means, in nats per token, under 0 if
-    method is better.
+    The ratio of perplexities is under 1, and the difference on the base model's worst tenth, in nats per token, under 0
+    if method is better.
     """
 
     method: str

@@ -47,7 +47,7 @@ def check_corpora(
     for setting, found in zip(settings, counts, strict=False):
         if not found.tokens:
             raise InputError(_nothing_to_learn(setting, found, most))
-    lines = [*reading_in_words(corpus.facts), *tokens_in_words(counts[0], most)]
+    lines = [*reading_in_words(corpus.facts), *tokens_in_words(counts[0], most, config.corpus.example == "prompt")]
     return lines if len(counts) == len(corpora) else [*lines, *_trained_in_words(counts[len(corpora)])]
 
 
@@ -69,14 +69,16 @@ def reading_in_words(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def tokens_in_words(counts: TokenCounts, most: int) -> list[str]:
+def tokens_in_words(counts: TokenCounts, most: int, prompts: bool = False) -> list[str]:
     """What tokenising found in the pool.
 
     Args:
         counts: of the pool.
         most: tokens that the model takes.
+        prompts: whether its rows are prompts without answers.
     """
-    lines = [f"{counts.tokens:,} tokens to learn from in {counts.rows:,} {_rows(counts.rows)}"]
+    what = "prompt tokens" if prompts else "tokens to learn from"
+    lines = [f"{counts.tokens:,} {what} in {counts.rows:,} {_rows(counts.rows)}"]
     if counts.cut:
         line = f"{counts.cut:,} {_rows(counts.cut)} cut at {most:,} tokens"
         if counts.lost:

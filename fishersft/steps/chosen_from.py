@@ -20,6 +20,7 @@ class ChosenFrom:
         target: the embeddings of the target's shards; without a target none.
         asked: of `ask_about_shard`, a shard each, for "ask-llm".
         gradients, target_gradients: of `sketch_shard`, for "gradient-matching" of all layers.
+        prompts: the embeddings of the pool's rows as prompts without answers, a shard each, for methods by prompts.
         evidence: what "rds+", "cross-entropy-difference", "less" and "less-round-robin" go by.
     """
 
@@ -30,4 +31,5 @@ class ChosenFrom:
     asked: list[str] = field(default_factory=list)
     gradients: list[str] = field(default_factory=list)
     target_gradients: list[str] = field(default_factory=list)
+    prompts: list[str] = field(default_factory=list)
     evidence: Mapping[Method, Evidence] = field(default_factory=dict)

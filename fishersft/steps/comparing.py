@@ -10,22 +10,22 @@ import pyarrow.parquet as pq
 
 from fishersft.config.compare import CompareConfig
 from fishersft.data.store import Draft, Store
-from fishersft.numerics.intervals import perplexity_interval
 from fishersft.reporting.comparison import Arm, Basis, Comparison, Judge, Training, read_comparison
 from fishersft.reporting.summary import Interval, JudgeFacts
 from fishersft.steps.comparison_keys import CellKeys, ComparisonKeys, TrainedKeys
-from fishersft.steps.differences import WORST_SHARE, against_uniform, head_to_head, held_out_nll, mean_fact
+from fishersft.steps.differences import against_uniform, head_to_head, in_groups, mean_fact
 from fishersft.steps.findings import judge_warning, overlap_facts, overlap_warning, scores_of
 from fishersft.steps.held_out import target_warnings
 from fishersft.steps.judge_findings import judge_facts, judge_warnings
 from fishersft.steps.judges import judge_name
+from fishersft.steps.measured import Measured, held_out_nll, measured_sentences, trained_nll
 from fishersft.steps.models import trained_config
 from fishersft.steps.on_target import share_on_target
 from fishersft.steps.outcome import Outcome, find_or_make
 from fishersft.steps.provenance import library_versions, shown_config
 from fishersft.steps.worth import target_alone_warning, with_filter_shares, with_worth
 
-COMPARISON_VERSION = 2
+COMPARISON_VERSION = 3
 _FEW_SEEDS = 3
 _BY_ROWS = ("uniform", "longest", "dedup", "dsir", "perfect-filter", "target-alone", "with target")
 _BY_OTHER_FEATURES = ("rds+", "less", "less-round-robin")
@@ -54,33 +54,39 @@ def load_comparison(store: Store, comparison: str) -> Comparison:
 
 def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) -> Comparison:
     """What a comparison found, from its artifacts."""
-    groups: dict[tuple[str, int], list[CellKeys]] = {}
+    choices: dict[tuple[str, int], list[CellKeys]] = {}
     for cell in keys.cells:
-        groups.setdefault((cell.method, cell.budget), []).append(cell)
-    base_nll, tokens = held_out_nll(store, [keys.base])
+        choices.setdefault((cell.method, cell.budget), []).append(cell)
+    measured = measured_sentences(store, config, keys.corpus, keys.base)
     judges = _judges(store, config, keys)
-    arms = with_worth(store, _arms(store, config, groups), keys.curve)
+    arms = with_worth(store, measured, _arms(store, config, measured, choices), keys.curve)
     versus = [
-        *against_uniform(store, groups.values(), "tokens and steps"),
-        *(against_uniform(store, groups.values(), "sentences") if config.at_equal_sentences else ()),
+        *against_uniform(store, measured, choices.values(), "tokens and steps"),
+        *(against_uniform(store, measured, choices.values(), "sentences") if config.at_equal_sentences else ()),
     ]
     perfect = config.perfect_filter
     return Comparison(
         name=config.name,
         unit=config.selection.budget_unit,
         seeds=len(config.seeds),
-        held_out=len(tokens),
+        orders=config.orders,
+        held_out=len(measured.tokens),
+        macro_column=config.evaluation.macro_column,
+        cluster_column=config.evaluation.cluster_column,
+        clusters=None if measured.clusters is None else len(set(measured.clusters)),
         counted_by_choosing_model=config.finetune.model is not None,
-        base=_arm("base model", 0, base_nll, tokens, seeds=1),
+        base=_arm("base model", 0, measured, measured.base[None], seeds=1),
         arms=arms,
         versus=versus if perfect is None else with_filter_shares(versus, perfect.name),
+        groups=tuple(in_groups(store, measured, choices.values(), config.selection.budget_unit)),
         duels=head_to_head(
             store,
+            measured,
             config.methods[0].name,
             keys.duels,
             "tokens and steps" if config.selection.budget_unit == "tokens" else "sentences",
         ),
-        trainings=[training for cell in keys.cells for training in _trainings(store, cell)],
+        trainings=[training for cell in keys.cells for training in _trainings(store, measured, cell)],
         judges=[Judge.of(judge) for judge in judges],
         warnings=[*target_alone_warning(config.methods, arms), *_warnings(store, config, keys, judges)],
         config=shown_config(config),
@@ -88,34 +94,38 @@ def build_comparison(store: Store, config: CompareConfig, keys: ComparisonKeys) 
     )
 
 
-def _arms(store: Store, config: CompareConfig, groups: dict[tuple[str, int], list[CellKeys]]) -> list[Arm]:
+def _arms(
+    store: Store, config: CompareConfig, measured: Measured, choices: dict[tuple[str, int], list[CellKeys]]
+) -> list[Arm]:
     """The uniform choice of every budget, and each method."""
     arms = []
     for budget in config.budgets:
-        of_budget = {method: cells for (method, of), cells in groups.items() if of == budget}
+        of_budget = {method: cells for (method, of), cells in choices.items() if of == budget}
         uniform = [cell.control(config.selection.budget_unit)[0] for cell in next(iter(of_budget.values()))]
-        arms.append(_measured(store, config, "uniform", budget, uniform, []))
+        arms.append(_arm_of(store, config, measured, "uniform", budget, uniform, []))
         for method, cells in of_budget.items():
             pairs = [judged for cell in cells for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
             judged = list(zip(*pairs, strict=True))
-            arms.append(_measured(store, config, method, budget, [cell.chosen for cell in cells], judged))
+            arms.append(_arm_of(store, config, measured, method, budget, [cell.chosen for cell in cells], judged))
     return arms
 
 
-def _measured(
+def _arm_of(
     store: Store,
     config: CompareConfig,
+    measured: Measured,
     method: str,
     budget: int,
     trained: Sequence[TrainedKeys],
     judged: Sequence[Sequence[str]],
 ) -> Arm:
     """A way to choose by all of its trainings; `judged` has the judgements of each judge."""
-    nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
-    arm = _arm(method, budget, nll, tokens, seeds=len(trained))
+    nll = trained_nll(store, trained).mean(axis=1)
+    arm = _arm(method, budget, measured, nll, seeds=len(trained))
     perfect = config.perfect_filter
     choosing = _seconds_choosing(store, [of.selection for of in trained])
-    training = sum(store.get("training", key).seconds for key in {of.trained for of in trained})
+    trainings = {training.trained for of in trained for training in of.orders}
+    training = sum(store.get("training", key).seconds for key in trainings)
     judging = sum(store.get("judgements", key).seconds for keys in judged for key in keys)
     return arm.model_copy(
         update={
@@ -148,14 +158,15 @@ def artifacts_of_choice(store: Store, selections: Sequence[str]) -> set[str]:
     """Selections and what was computed to choose by, as "kind/key": embeddings, gradients, scores, features, warm-ups.
 
     A uniform choice needs no embeddings, nor does any other that goes by the rows alone or by features of its own: what
-    these are charged is their own. A choice beside the target is charged what it was made from.
+    these are charged is their own. A choice beside the target, or by prompts, is charged what it was made from.
     """
     found = {f"selection/{key}" for key in selections}
     for selection in [store.get("selection", key) for key in selections]:
         within = [source.removeprefix("selection/") for source in selection.sources if source.startswith("selection/")]
         found |= artifacts_of_choice(store, within)
         found |= {source for source in selection.sources if source.startswith(_COMPUTED)}
-        if selection.params.get("method") not in _NEED_NO_EMBEDDING and "column" not in selection.params:
+        of_others = "column" in selection.params or "by" in selection.params
+        if selection.params.get("method") not in _NEED_NO_EMBEDDING and not of_others:
             found |= {source for source in selection.sources if source.startswith("embeddings/")}
     return found
 
@@ -170,9 +181,9 @@ def _money(store: Store, config: CompareConfig, seconds: float, judged: Sequence
     return sum(spent) if spent else None
 
 
-def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: int) -> Arm:
-    per_token = np.sort(nll / tokens, axis=1)
-    worst = max(1, int(WORST_SHARE * len(tokens)))
+def _arm(method: str, budget: int, measured: Measured, nll: np.ndarray, seeds: int) -> Arm:
+    worst = measured.worst()
+    nats = measured.difference(nll.mean(axis=0)[None], np.zeros((1, len(measured.tokens))))
     return Arm(
         method=method,
         budget=budget,
@@ -181,10 +192,10 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
         lengths=None,
         tokens=0,
         steps=0,
-        mean=float(nll.sum(axis=1).mean() / tokens.sum()),
-        perplexity=Interval.of(perplexity_interval(nll.mean(axis=0), tokens)),
-        worst_tenth=float(per_token[:, -worst:].mean()),
-        worst=float(per_token[:, -1].mean()),
+        mean=float(measured.mean(nll).mean()),
+        perplexity=Interval.of(np.exp(nats[:3]).tolist()),
+        worst_tenth=float(measured.only(worst).mean(nll[:, worst]).mean()),
+        worst=float((nll / measured.tokens).max(axis=1).mean()),
         seconds_choosing=0,
         seconds_training=0,
         seconds_judging=0,
@@ -192,33 +203,42 @@ def _arm(method: str, budget: int, nll: np.ndarray, tokens: np.ndarray, seeds: i
     )
 
 
-def _trainings(store: Store, cell: CellKeys) -> list[Training]:
+def _trainings(store: Store, measured: Measured, cell: CellKeys) -> list[Training]:
     """The training of a cell and its two controls."""
     controls: list[tuple[TrainedKeys | None, Basis | None]] = [
         (cell.chosen, None),
         (cell.by_tokens, "tokens and steps"),
         (cell.by_sentences, "sentences"),
     ]
-    return [_training(store, cell, trained, control) for trained, control in controls if trained is not None]
+    return [
+        _training(store, measured, cell, training, control, order)
+        for trained, control in controls
+        if trained is not None
+        for order, training in enumerate(trained.orders)
+    ]
 
 
-def _training(store: Store, cell: CellKeys, trained: TrainedKeys, control: Basis | None) -> Training:
+def _training(
+    store: Store, measured: Measured, cell: CellKeys, trained: TrainedKeys, control: Basis | None, order: int
+) -> Training:
     model = store.get("training", trained.trained)
-    arm = _arm(cell.method, cell.budget, *held_out_nll(store, [trained.evaluation]), seeds=1)
+    arm = _arm(cell.method, cell.budget, measured, held_out_nll(store, [trained.evaluation])[0], seeds=1)
+    judged = control is None and order == 0
     won = [_mean_score(store, judged) for judged in (cell.judged_by_tokens, cell.judged_by_sentences)]
     return Training(
         method=cell.method,
         budget=cell.budget,
         seed=cell.seed,
         control=control,
+        order=order,
         sentences=model.facts["sentences"],
         tokens=model.facts["tokens_per_epoch"],
         steps=model.facts["steps"],
         mean=arm.mean,
         worst_tenth=arm.worst_tenth,
         worst=arm.worst,
-        win_rate_at_equal_tokens=None if control else won[0],
-        win_rate_at_equal_sentences=None if control else won[1],
+        win_rate_at_equal_tokens=won[0] if judged else None,
+        win_rate_at_equal_sentences=won[1] if judged else None,
         seconds_choosing=_seconds_choosing(store, [trained.selection]),
         seconds_training=model.seconds,
     )

@@ -11,13 +11,20 @@ from fishersft.numerics.greedy import BudgetUnit
 class TrainedKeys:
     """The keys of one training: what was chosen, the training, how likely it finds held-out text, and what it writes.
 
-    `generations` is None where nothing is judged.
+    `generations` is None where nothing is judged. `again` are trainings on the same choice in other orders, of which
+    nothing is judged.
     """
 
     selection: str
     trained: str
     evaluation: str
     generations: str | None
+    again: tuple[TrainedKeys, ...] = ()
+
+    @property
+    def orders(self) -> tuple[TrainedKeys, ...]:
+        """The training in every order."""
+        return (self, *self.again)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,8 @@ class ComparisonKeys:
         """All of them as "kind/key", each once."""
         names = [f"corpus/{self.corpus}", f"overlap/{self.overlap}", f"evaluation/{self.base}"]
         of_cells = [trained for cell in self.cells for trained in (cell.chosen, cell.by_tokens, cell.by_sentences)]
-        for trained in filter(None, (*of_cells, *(point.trained for point in self.curve))):
+        of_choices = filter(None, (*of_cells, *(point.trained for point in self.curve)))
+        for trained in (training for choice in of_choices for training in choice.orders):
             names += [f"selection/{trained.selection}", f"training/{trained.trained}"]
             names += [f"evaluation/{trained.evaluation}"]
             names += [f"generations/{trained.generations}"] if trained.generations else []

@@ -136,7 +136,12 @@ def begin_selection(config: CurateConfig, previous: RunRecord | None, run: Run) 
 
 
 def column_values(store: Store, index: CorpusIndex, column: str, setting: str) -> list[str]:
-    """The value of a column as text, of each row of the pool.
+    """The value of a column as text, of each row of the pool, see `values_in`."""
+    return values_in(store, index, index.shards, column, setting)
+
+
+def values_in(store: Store, index: CorpusIndex, shards: Sequence[str], column: str, setting: str) -> list[str]:
+    """The value of a column as text, of each row of some shards of a corpus.
 
     Args:
         setting: that names the column, for the error.
@@ -145,7 +150,7 @@ def column_values(store: Store, index: CorpusIndex, column: str, setting: str) -
         InputError: a row lacks the column, or holds null there.
     """
     values = []
-    for shard in index.shards:
+    for shard in shards:
         for number, row in enumerate(shard_rows(store, shard)):
             if row.get(column) is None:
                 source, line = index.source_of(shard, number)

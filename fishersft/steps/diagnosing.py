@@ -35,6 +35,7 @@ class Diagnosis:
         target_examples, target_tokens: of the target; 0 without one.
         like_target: the estimated share of the pool that is like the target; None without one.
         budget: in tokens; None where it is in sentences.
+        prompts: whether the pool is of prompts without answers.
     """
 
     sampled: int
@@ -46,6 +47,7 @@ class Diagnosis:
     target_tokens: int
     like_target: float | None
     budget: int | None
+    prompts: bool = False
 
     @property
     def forecast(self) -> list[str]:
@@ -59,6 +61,11 @@ class Diagnosis:
         return [*lines, *self._of_target()]
 
     def _of_target(self) -> list[str]:
+        if self.prompts:
+            return [
+                "These are prompts without answers, which are chosen by information gain, whatever the target. No gain "
+                "over a uniform choice has been shown for that yet."
+            ]
         if self.like_target is None:
             return [
                 "A uniform choice will do: without a target no method was shown to beat it at equal tokens. Name a "
@@ -107,6 +114,7 @@ def diagnose(store: Store, config: CurateConfig, on_progress: OnProgress | None 
         target_tokens=len(target[0].values) if target else 0,
         like_target=share_like_target(_vectors(pool), _vectors(target[0])) if target else None,
         budget=settings.budget if settings.budget_unit == "tokens" else None,
+        prompts=config.corpus.example == "prompt",
     )
 
 

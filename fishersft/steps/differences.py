@@ -5,41 +5,87 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from fishersft.data.store import Store
-from fishersft.numerics.crossed import Tested, holm, mean_difference, tail_difference, win_share
-from fishersft.reporting.comparison import Basis, Versus
+from fishersft.numerics.crossed import Tested, holm, win_share, worst_difference
+from fishersft.numerics.greedy import BudgetUnit
+from fishersft.reporting.comparison import Basis, GroupOutcome, Versus
 from fishersft.reporting.summary import Interval
 from fishersft.steps.comparison_keys import CellKeys, DuelKeys, TrainedKeys
 from fishersft.steps.findings import scores_of
+from fishersft.steps.measured import Measured, trained_nll
 
-WORST_SHARE = 0.1
 
-
-def against_uniform(store: Store, groups: Iterable[Sequence[CellKeys]], basis: Basis) -> list[Versus]:
+def against_uniform(
+    store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]], basis: Basis
+) -> list[Versus]:
     """Every method at every budget against its uniform controls of a basis; nothing where there are none.
 
     Args:
-        groups: the cells of a method at a budget, one a seed, for each.
+        choices: the cells of a method at a budget, one a seed, for each.
     """
-    return _corrected([_versus(store, cells, basis) for cells in groups])
+    return _corrected([_versus(store, measured, cells, basis) for cells in choices])
 
 
-def _versus(store: Store, cells: Sequence[CellKeys], basis: Basis) -> Versus:
+def in_groups(
+    store: Store, measured: Measured, choices: Iterable[Sequence[CellKeys]], unit: BudgetUnit
+) -> list[GroupOutcome]:
+    """Every method at every budget against its uniform controls, a group of sentences at a time.
+
+    The groups that the base model predicts worst come first; none where sentences have no groups.
+
+    Args:
+        choices: as of `against_uniform`.
+        unit: what the budget counts, and so what the uniform controls have as much of.
+    """
+    if measured.groups is None:
+        return []
+    parts = {group: measured.of_group(group) for group in sorted(set(measured.groups))}
+    base = {group: float(measured.only(places).mean(measured.base[None, places])[0]) for group, places in parts.items()}
+    found = []
+    for cells in choices:
+        nll = trained_nll(store, [cell.chosen for cell in cells]).mean(axis=1)
+        uniform = trained_nll(store, [cell.control(unit)[0] for cell in cells]).mean(axis=1)
+        for group in sorted(parts, key=lambda group: -base[group]):
+            places, part = parts[group], measured.only(parts[group])
+            found.append(
+                GroupOutcome(
+                    method=cells[0].method,
+                    budget=cells[0].budget,
+                    group=group,
+                    sentences=len(places),
+                    tokens=int(part.tokens.sum()),
+                    base=base[group],
+                    uniform=float(part.mean(uniform[:, places]).mean()),
+                    mean=float(part.mean(nll[:, places]).mean()),
+                    difference=Interval.of(part.difference(nll[:, places], uniform[:, places])),
+                )
+            )
+    return found
+
+
+def _versus(store: Store, measured: Measured, cells: Sequence[CellKeys], basis: Basis) -> Versus:
     """A method against its uniform controls of a basis, over the seeds."""
     pairs = [(cell.chosen, *cell.control("tokens" if basis == "tokens and steps" else "sentences")) for cell in cells]
-    return _difference(store, cells[0].method, "uniform", cells[0].budget, basis, pairs)
+    return _difference(store, measured, cells[0].method, "uniform", cells[0].budget, basis, pairs)
 
 
-def head_to_head(store: Store, method: str, keys: Sequence[DuelKeys], basis: Basis) -> list[Versus]:
+def head_to_head(store: Store, measured: Measured, method: str, keys: Sequence[DuelKeys], basis: Basis) -> list[Versus]:
     """The first method against each other choice at each budget, over the seeds."""
     groups: dict[tuple[str, int], list[DuelKeys]] = {}
     for duel in keys:
         groups.setdefault((duel.other, duel.budget), []).append(duel)
     return _corrected(
         [
-            _difference(store, method, other, budget, basis, [(duel.first, duel.second, duel.judged) for duel in of])
+            _difference(
+                store,
+                measured,
+                method,
+                other,
+                budget,
+                basis,
+                [(duel.first, duel.second, duel.judged) for duel in of],
+            )
             for (other, budget), of in groups.items()
         ]
     )
@@ -47,6 +93,7 @@ def head_to_head(store: Store, method: str, keys: Sequence[DuelKeys], basis: Bas
 
 def _difference(
     store: Store,
+    measured: Measured,
     method: str,
     other_method: str,
     budget: int,
@@ -55,9 +102,9 @@ def _difference(
 ) -> Versus:
     """A choice against another, by pairs of trainings with the judges' verdicts on them, a pair a seed."""
     mine, others = [one for one, _, _ in pairs], [other for _, other, _ in pairs]
-    nll, tokens = held_out_nll(store, [of.evaluation for of in mine])
-    other, _ = held_out_nll(store, [of.evaluation for of in others])
-    difference, tail = mean_difference(nll, other, tokens), tail_difference(nll, other, tokens, WORST_SHARE)
+    in_orders, others_in_orders = trained_nll(store, mine), trained_nll(store, others)
+    nll, other = in_orders.mean(axis=1), others_in_orders.mean(axis=1)
+    difference, tail = measured.difference(nll, other), measured.difference_on_worst(nll, other)
     won = _won(store, [judged[0] for _, _, judged in pairs if judged])
     return Versus(
         method=method,
@@ -72,12 +119,13 @@ def _difference(
         other_steps=mean_fact(store, others, "steps"),
         mean=Interval.of(difference),
         excluded_gain=max(0.0, -difference.bound),
+        deviation_over_orders=measured.deviation_over_orders(in_orders, others_in_orders),
         p=difference.p,
         p_corrected=difference.p,
-        worst_tenth=Interval.of(tail),
-        worst_tenth_p=tail.p,
-        worst_tenth_p_corrected=tail.p,
-        worst=Interval.of(tail_difference(nll, other, tokens, 0.0)),
+        worst_tenth=None if tail is None else Interval.of(tail),
+        worst_tenth_p=None if tail is None else tail.p,
+        worst_tenth_p_corrected=None if tail is None else tail.p,
+        worst=Interval.of(worst_difference(nll, other, measured.tokens)),
         win_rate=None if won is None else Interval.of(won),
         win_p=None if won is None else won.p,
         win_p_corrected=None if won is None else won.p,
@@ -99,13 +147,6 @@ def _won(store: Store, judgements: Sequence[str]) -> Tested | None:
         return None
     scores = np.stack([scores_of(store, key) for key in judgements])
     return None if np.isnan(scores).all() else win_share(scores)
-
-
-def held_out_nll(store: Store, evaluations: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(seeds, sentences) summed negative log-likelihoods in nats, and (sentences,) loss tokens."""
-    tables = [pq.read_table(store.fetch("evaluation", key) / "nll.parquet") for key in evaluations]
-    assert all(table["tokens"].equals(tables[0]["tokens"]) for table in tables), "all measured on the same sentences"
-    return np.stack([table["nll"].to_numpy() for table in tables]), tables[0]["tokens"].to_numpy()
 
 
 def mean_fact(store: Store, trained: Sequence[TrainedKeys], name: str) -> float:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from fishersft.config import CurateConfig
-from fishersft.data.examples import Conversation, Example, PromptCompletion
+from fishersft.data.examples import Conversation, Example, PromptCompletion, as_text
 from fishersft.data.keys import digest_of
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
@@ -26,6 +26,7 @@ from fishersft.steps.models import (
     identity_of,
     loaded_model,
     prepare_model,
+    prepare_tokenizer,
     prepare_trained,
     tokeniser_of,
     trained_config,
@@ -70,6 +71,19 @@ def is_measured(store: Store, config: CurateConfig, corpus: str, trained: str, w
     if config.evaluation.harness_tasks:
         works.append(harness_work(store, config, trained))
     return all(work.is_done(store) for work in works)
+
+
+def measured_places(store: Store, config: CurateConfig, corpus: str) -> list[int]:
+    """The rows whose likelihood is measured, in the order of the evaluation's table, by their places as of `HeldOut`.
+
+    Args:
+        corpus: the corpus artifact's key.
+    """
+    config = trained_config(config)
+    held_out = evaluated_examples(store, config, corpus)
+    examples = held_out.examples[: config.evaluation.sentences]
+    sentences = tokenised(prepare_tokenizer(store, config.model), config, examples)
+    return [place for place, sentence in zip(held_out.places, sentences, strict=False) if sentence.loss_tokens]
 
 
 def _likelihood(
@@ -262,7 +276,7 @@ def _plain_text(example: Example) -> str:
     """An example as the text that a judge sees: of a prompt and its completion both, of a conversation all turns."""
     if isinstance(example, Conversation):
         return "\n".join(message.get("content") or "" for message in example.messages)
-    return example.prompt + example.completion if isinstance(example, PromptCompletion) else example.text
+    return example.prompt + example.completion if isinstance(example, PromptCompletion) else as_text(example)
 
 
 def _texts(store: Store, generations: str) -> list[str]:

@@ -12,9 +12,8 @@ from fishersft.numerics import (
     perplexity_ratio_interval,
     wilson_interval,
     worst_sentence_interval,
-    worst_tenth_difference_interval,
-    worst_tenth_interval,
 )
+from fishersft.numerics.crossed import mean_difference, worst_tenth
 from fishersft.reporting.summary import (
     Comparison,
     Interval,
@@ -28,31 +27,38 @@ from fishersft.reporting.summary import (
 _MANY_FIRST = 0.75
 
 
-def likelihood_facts(store: Store, method: str, evaluation: str) -> LikelihoodFacts:
-    """A model's held-out perplexity, and the nats per token of the worst tenth of the sentences and of the worst."""
+def likelihood_facts(store: Store, method: str, evaluation: str, base: str) -> LikelihoodFacts:
+    """A model's held-out perplexity, and the nats per token of the worst tenth of the sentences and of the worst.
+
+    Args:
+        evaluation, base: keys of the evaluations of the model and of the base model, whose worst tenth it is.
+    """
     nll, tokens = _nll(store, evaluation)
+    worst = worst_tenth(*_nll(store, base))
     return LikelihoodFacts(
         method=method,
         sentences=len(nll),
         tokens=int(tokens.sum()),
         perplexity=Interval.of(perplexity_interval(nll, tokens)),
-        worst_decile_nats=Interval.of(worst_tenth_interval(nll / tokens)),
+        worst_decile_nats=_difference_on(worst, nll, np.zeros(len(nll)), tokens),
         worst_sentence_nats=Interval.of(worst_sentence_interval(nll / tokens)),
     )
 
 
 def compare_likelihoods(
-    store: Store, method: str, evaluation: str, other: str, other_evaluation: str, basis: str
+    store: Store, method: str, evaluation: str, other: str, other_evaluation: str, base: str, basis: str
 ) -> Comparison:
-    """Two models' perplexities and worst tenths, paired over the held-out sentences.
+    """Two models' perplexities, and their nats on the worst tenth, paired over the held-out sentences.
 
     Args:
+        evaluation, other_evaluation, base: keys of the evaluations of both and of the base model, whose worst tenth it
+            is.
         basis: what is equal between the two, such as "at equal tokens and steps".
     """
     nll, tokens = _nll(store, evaluation)
     other_nll, _ = _nll(store, other_evaluation)
     ratio = Interval.of(perplexity_ratio_interval(nll, other_nll, tokens))
-    worst = Interval.of(worst_tenth_difference_interval(nll / tokens, other_nll / tokens))
+    worst = _difference_on(worst_tenth(*_nll(store, base)), nll, other_nll, tokens)
     if ratio.high < 1:
         verdict = f"{method} is better than {other} {basis}: perplexity {_percent(1 - ratio.value)} lower"
     elif ratio.low > 1:
@@ -162,6 +168,11 @@ def _share(scores: np.ndarray) -> Interval:
     if not len(scores):
         return Interval(value=0.5, low=0.0, high=1.0)
     return Interval.of(wilson_interval(float(scores.sum()), len(scores)))
+
+
+def _difference_on(places: np.ndarray, nll: np.ndarray, other: np.ndarray, tokens: np.ndarray) -> Interval:
+    """By how many nats a token two models differ on some of the sentences."""
+    return Interval.of(mean_difference(nll[None, places], other[None, places], tokens[places]))
 
 
 def _nll(store: Store, evaluation: str) -> tuple[np.ndarray, np.ndarray]:

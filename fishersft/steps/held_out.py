@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +15,7 @@ from fishersft.data.examples import Example
 from fishersft.data.overlap import find_overlap
 from fishersft.data.store import Draft, Store
 from fishersft.errors import InputError
+from fishersft.steps.conditions import values_in
 from fishersft.steps.corpus import (
     evaluated_config,
     example_settings,
@@ -31,10 +33,12 @@ _TENTH = 10
 class HeldOut:
     """The examples that are evaluated on, in an order that does not follow the corpus: by digest.
 
-    `sources` are the artifacts that they come from, as "kind/key".
+    `places` are theirs among the rows of the shards that they come from; `sources` are the artifacts that they come
+    from, as "kind/key".
     """
 
     examples: list[Example]
+    places: list[int]
     sources: list[str]
 
 
@@ -44,6 +48,10 @@ class _MeasuredOn:
 
     shards: list[str]
     source: str
+
+    @property
+    def corpus(self) -> str:
+        return self.source.removeprefix("corpus/")
 
 
 def check_measurable(config: CurateConfig) -> None:
@@ -60,6 +68,13 @@ def check_measurable(config: CurateConfig) -> None:
             "finetune.early_stopping looks at the corpus's held-out examples, and corpus.held_out_fraction is 0; raise "
             "it, or leave early_stopping out"
         )
+
+
+def refuse_columns(config: CurateConfig) -> None:
+    """Raises InputError where a curation run is told to measure by a column, which only comparisons do."""
+    for name in ("macro_column", "cluster_column"):
+        if getattr(config.evaluation, name) is not None:
+            raise InputError(f"evaluation.{name} is for `fishersft compare`; leave it out of a curation run")
 
 
 def look_for_overlap(store: Store, config: CurateConfig, corpus: str) -> Outcome:
@@ -108,7 +123,26 @@ def evaluated_examples(store: Store, config: CurateConfig, corpus: str) -> HeldO
     """
     candidates = _candidates(store, config, corpus)
     kept = len(candidates.examples) - _spared(config, len(candidates.examples))
-    return HeldOut(candidates.examples[:kept], candidates.sources)
+    return HeldOut(candidates.examples[:kept], candidates.places[:kept], candidates.sources)
+
+
+def evaluated_values(
+    store: Store, config: CurateConfig, corpus: str, column: str, setting: str, places: Sequence[int]
+) -> list[str]:
+    """The values of a column, as text, in rows that are measured on.
+
+    Args:
+        corpus: the corpus artifact's key.
+        setting: that names the column, for the error.
+        places: of the rows, as `HeldOut` has them.
+
+    Raises:
+        InputError: a row of the examples to measure on lacks the column, or holds null there, whether it is one of
+            these or not.
+    """
+    measured = _measured_on(store, config, corpus)
+    values = values_in(store, load_index(store, measured.corpus), measured.shards, column, setting)
+    return [values[place] for place in places]
 
 
 def stopping_examples(store: Store, config: CurateConfig, corpus: str) -> list[Example]:
@@ -156,6 +190,7 @@ def _spared(config: CurateConfig, held_out: int) -> int:
 def _candidates(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
     measured = _measured_on(store, config, corpus)
     examples, sources = _examples(store, config, measured), [measured.source]
+    places = list(range(len(examples)))
     if config.evaluation.on_overlap == "leave out":
         overlap = look_for_overlap(store, config, corpus)
         table = pq.read_table(store.fetch("overlap", overlap.key) / "overlap.parquet")
@@ -166,9 +201,10 @@ def _candidates(store: Store, config: CurateConfig, corpus: str) -> HeldOut:
                 "words in a row with the pool, and without them an interval has fewer than the 2 that it needs; set "
                 "evaluation.on_overlap to report, raise evaluation.overlap_words or take near copies out of the corpus"
             )
-        examples = [examples[place] for place in clean]
+        places = clean.tolist()
         sources.append(f"overlap/{overlap.key}")
-    return HeldOut(sorted(examples, key=lambda example: example.digest), sources)
+    places.sort(key=lambda place: examples[place].digest)
+    return HeldOut([examples[place] for place in places], places, sources)
 
 
 def _measured_on(store: Store, config: CurateConfig, corpus: str) -> _MeasuredOn:

@@ -19,6 +19,7 @@ from fishersft.data.examples import as_text
 from fishersft.data.store import Draft, Store
 from fishersft.numerics import Blocks
 from fishersft.numerics.greedy import BudgetUnit
+from fishersft.steps.by_prompts import select_by_prompts
 from fishersft.steps.chosen_from import ChosenFrom
 from fishersft.steps.corpus import load_index, shard_examples
 from fishersft.steps.embedding import examples_digest
@@ -58,6 +59,8 @@ def select_by(
     if method.method == "large-batch":
         unit = config.selection.budget_unit
         return draw_uniformly(store, config, LARGE_BATCH * budget, unit, seed, known.corpus, known.embeddings)
+    if method.by == "prompts":
+        return select_by_prompts(store, config, method, budget, known, on_progress)
     if method.method in CRITERIA:
         return _by_criterion(store, config.choosing(method, budget), known, on_progress)
     unit, lam = config.selection.budget_unit, method.regularization or config.selection.regularization
@@ -213,6 +216,7 @@ def _picks(
         "perplexity-middle": partial(baselines.perplexity, part="middle"),
         "perplexity-high": partial(baselines.perplexity, part="high"),
         "stratified": baselines.stratified,
+        "balanced": baselines.balanced,
         "dedup": baselines.deduplicated,
         "dsir": baselines.dsir,
         "perfect-filter": baselines.perfect_filter,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fishersft.errors import InputError
 from fishersft.experiments.mixed_pools import MixedPool, mixed_pool
 
 _GOOD, _TARGET, _HELD_OUT = 800, 200, 200
+Row = Mapping[str, str]
 _Text = tuple[str, str]  # domain, text
 
 
@@ -66,11 +67,16 @@ def write_half_good(kind: MixedPool, good: Sequence[str], other: Sequence[str], 
     _write(folder, mixed, rest[:_TARGET], rest[_TARGET:])
 
 
-def _write(folder: Path, pool: Sequence[_Text], target: Sequence[_Text], held_out: Sequence[_Text]) -> None:
+def write_splits(folder: Path, pool: Iterable[Row], target: Iterable[Row], held_out: Iterable[Row]) -> None:
+    """Write rows as `pool.jsonl`, `target.jsonl` and `held-out.jsonl`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, texts in (("pool", pool), ("target", target), ("held-out", held_out)):
-        lines = "".join(json.dumps({"text": text, "domain": domain}) + "\n" for domain, text in texts)
-        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    for name, rows in (("pool", pool), ("target", target), ("held-out", held_out)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _write(folder: Path, pool: Sequence[_Text], target: Sequence[_Text], held_out: Sequence[_Text]) -> None:
+    splits = ([{"text": text, "domain": domain} for domain, text in texts] for texts in (pool, target, held_out))
+    write_splits(folder, *splits)
 
 
 def _sample(domain: str, texts: Sequence[str], number: int, rng: random.Random) -> list[str]:

@@ -48,7 +48,7 @@ from fishersft.steps.report_parts import (
     training_facts,
 )
 
-REPORT_VERSION = 6
+REPORT_VERSION = 7
 
 
 def method_of(config: CurateConfig) -> str:
@@ -96,9 +96,11 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
     trained = store.get("training", keys.trained)
     uniform_trained = store.get("training", keys.uniform_trained)
     comparisons = [
-        compare_likelihoods(store, method, informative, UNIFORM, uniform, _basis(config, trained, uniform_trained)),
-        compare_likelihoods(store, method, informative, BASE, base, "(no training)"),
-        compare_likelihoods(store, UNIFORM, uniform, BASE, base, "(no training)"),
+        compare_likelihoods(
+            store, method, informative, UNIFORM, uniform, base, _basis(config, trained, uniform_trained)
+        ),
+        compare_likelihoods(store, method, informative, BASE, base, base, "(no training)"),
+        compare_likelihoods(store, UNIFORM, uniform, BASE, base, base, "(no training)"),
     ]
     rates = [
         win_rate(store, method, UNIFORM, keys.judgements_uniform),
@@ -124,7 +126,7 @@ def build_report(store: Store, config: CurateConfig, keys: RunKeys) -> RunReport
             training_facts(UNIFORM, uniform_trained, config, uniform_picks),
         ],
         likelihoods=[
-            likelihood_facts(store, name, evaluation)
+            likelihood_facts(store, name, evaluation, base)
             for name, evaluation in zip((BASE, method, UNIFORM), keys.evaluations, strict=True)
         ],
         comparisons=comparisons,

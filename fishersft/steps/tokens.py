@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from fishersft.config import CurateConfig
-from fishersft.data.examples import Conversation, Example
+from fishersft.data.examples import Example, is_chat
 from fishersft.data.keys import artifact_key
 from fishersft.data.store import Draft, Manifest, Store
 from fishersft.errors import InputError
@@ -244,7 +244,8 @@ def _tokenised(
     from fishersft.models.tokenising import Tokenised
 
     tokeniser = tokeniser_of(model, config)
-    if any(isinstance(example, Conversation) for example in examples):
+    chat = any(map(is_chat, examples))
+    if chat:
         tokeniser.check_chat_template()
     results = tokeniser.many(examples)
     bad = [(row, str(result)) for row, result in enumerate(results) if isinstance(result, InputError)]
@@ -261,7 +262,7 @@ def _tokenised(
         "bad": len(bad),
         "bad_rows": bad[:_BAD_ROWS],
         "dropped": Counter(feature for example in examples for feature in tokeniser.left_out(example)),
-        "prints_date": any(isinstance(example, Conversation) for example in examples) and tokeniser.prints_date,
+        "prints_date": chat and tokeniser.prints_date,
     }
 
 

@@ -11,14 +11,16 @@ from fishersft.data.store import Store
 from fishersft.numerics.uniform_curve import equivalent_tokens
 from fishersft.reporting.comparison import Arm, Versus, Worth
 from fishersft.steps.comparison_keys import CurveKeys
-from fishersft.steps.differences import held_out_nll, mean_fact
+from fishersft.steps.differences import mean_fact
+from fishersft.steps.measured import Measured, trained_nll
 
 
-def with_worth(store: Store, arms: Sequence[Arm], curve: Sequence[CurveKeys]) -> list[Arm]:
+def with_worth(store: Store, measured: Measured, arms: Sequence[Arm], curve: Sequence[CurveKeys]) -> list[Arm]:
     """The arms with how many tokens of a uniform choice do as well, where that was trained at larger budgets too."""
     uniform = {arm.budget: arm for arm in arms if arm.method == "uniform"}
     curves = {
-        budget: _curve(store, arm, [of for of in curve if of.budget == budget]) for budget, arm in uniform.items()
+        budget: _curve(store, measured, arm, [of for of in curve if of.budget == budget])
+        for budget, arm in uniform.items()
     }
     return [
         arm if len(curves[arm.budget]) < 2 else arm.model_copy(update={"worth": worth(curves[arm.budget], arm.mean)})
@@ -70,13 +72,13 @@ def target_alone_warning(methods: Sequence[MethodConfig], arms: Sequence[Arm]) -
     ]
 
 
-def _curve(store: Store, uniform: Arm, points: Sequence[CurveKeys]) -> list[tuple[float, float]]:
+def _curve(store: Store, measured: Measured, uniform: Arm, points: Sequence[CurveKeys]) -> list[tuple[float, float]]:
     """(tokens, nats a token) of the uniform choice at a budget and its multiples, while the pool has more tokens."""
     curve = [(uniform.tokens, uniform.mean)]
     for multiple in sorted({point.multiple for point in points}):
         trained = [point.trained for point in points if point.multiple == multiple]
-        nll, tokens = held_out_nll(store, [of.evaluation for of in trained])
+        nll = trained_nll(store, trained).mean(axis=1)
         drawn = mean_fact(store, trained, "tokens_per_epoch")
         if drawn > curve[-1][0]:
-            curve.append((drawn, float(nll.sum(axis=1).mean() / tokens.sum())))
+            curve.append((drawn, float(measured.mean(nll).mean())))
     return curve

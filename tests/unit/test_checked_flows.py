@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
+from fishersft.config import CurateConfig
 from fishersft.errors import InputError
 from flows.compare import compare
 from flows.curate import curate
@@ -43,6 +45,19 @@ def test_wrong_settings_are_told_in_one_line_by_their_names(config: dict[str, An
 def test_a_comparison_asks_nobody() -> None:
     with pytest.raises(InputError, match=r"approval\.wanted is for a curation run"):
         compare.validate_parameters({"config": {"corpus": CORPUS, "approval": {"wanted": True}}})
+
+
+def test_a_comparison_trains_on_answers() -> None:
+    with pytest.raises(InputError, match=r"corpus\.example prompt reads rows without their answers"):
+        compare.validate_parameters({"config": {"corpus": {**CORPUS, "example": "prompt"}}})
+
+
+def test_a_curation_run_refuses_prompts_before_it_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for told in ("tag_run", "get_run_logger", "guarded_run"):
+        monkeypatch.setattr(f"flows.curate.{told}", lambda *_: MagicMock())
+    config = CurateConfig.model_validate({"corpus": {**CORPUS, "example": "prompt"}})
+    with pytest.raises(InputError, match="prompts without answers cannot be trained on"):
+        curate.fn(config)
 
 
 def test_right_settings_pass() -> None:

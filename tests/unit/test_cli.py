@@ -111,6 +111,21 @@ def test_a_config_stands_alone(config_file: Path, tmp_path: Path) -> None:
         run("select", config_file, tmp_path / "verses.txt")
 
 
+def test_select_chooses_which_prompts_to_have_answered(tmp_path: Path, tiny_model_folder: Path) -> None:
+    pool = tmp_path / "prompts.jsonl"
+    pool.write_text("".join(json.dumps({"prompt": f"What is {'may ' * n}{n}?"}) + "\n" for n in range(12)))
+    places = ("--model", tiny_model_folder, "--output", tmp_path / "chosen", "--set", f"store={tmp_path / 'store'}")
+    printed = run("select", pool, "--budget", "3", *places)
+    assert "Criterion: information (auto: rows hold prompts without answers, whose gradients are not known)" in printed
+    assert "12 rows read as prompts (prompt)" in printed and "Selected 3 of 12 examples" in printed
+    chosen = [
+        json.loads(line)["prompt"] for line in (tmp_path / "chosen/dataset/curated.jsonl").read_text().splitlines()
+    ]
+    assert len(set(chosen)) == 3
+    shown = run("corpus", pool, *places[4:], "--set", f"model.path={tiny_model_folder}")
+    assert "prompt tokens in 12 rows" in shown and "What is 0?" in shown
+
+
 def test_select_with_blocks_alone_writes_the_same_picks_as_the_library(block_file: Path, tmp_path: Path) -> None:
     printed = run("select", block_file, "--budget", "9", "--output", tmp_path / "picks.parquet")
     assert "3 examples, 9 tokens" in printed

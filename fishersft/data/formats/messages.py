@@ -10,6 +10,12 @@ from fishersft.data.formats.values import filled, from_json, plain, string, wron
 from fishersft.data.readers import Row
 from fishersft.errors import InputError
 
+# What to do with rows that hold a prompt and no answer.
+ANSWER_FIRST = (
+    "to choose which prompts to have answered, run `fishersft select PROMPTS.jsonl --budget 100 --output chosen`, with "
+    "--set corpus.example=prompt where other rows have answers; to train on them, add the answers first, as a column "
+    "`completion` or as a turn of the assistant"
+)
 _STRINGS = ("name", "reasoning_content", "reasoning", "thinking")
 _KNOWN = frozenset({"role", "content", "tool_calls", "tool_call_id", "weight", "train", *_STRINGS})
 # transformers' own arguments beside the variables of a template; TRL passes them too, and fails on a second value.
@@ -143,11 +149,16 @@ def conversation_of(row: Row, turns: Turns, name: str, prompt_turns: int | None 
         roles = ", ".join(sorted({message["role"] for message in messages[prompt_turns or 0 :]})) or "none"
         raise InputError(
             f"{row.place}: field {name!r} has no message with the role assistant, which the loss counts; "
-            f"its roles are: {roles}"
+            f"its roles are: {roles}{_to_have_answered(messages, prompt_turns)}"
         )
     if set(answers) <= set(uncounted):
         return None
-    return Conversation(tuple(messages), _tools(row), _template_kwargs(row), prompt_turns, tuple(uncounted))
+    return Conversation(tuple(messages), tools_of(row), template_kwargs_of(row), prompt_turns, tuple(uncounted))
+
+
+def _to_have_answered(messages: list[dict[str, Any]], prompt_turns: int | None) -> str:
+    """What to do with a conversation that nobody has answered."""
+    return f"; {ANSWER_FIRST}" if prompt_turns is None and messages[-1]["role"] == "user" else ""
 
 
 def refuse_media(row: Row) -> None:
@@ -214,11 +225,13 @@ def _objects(row: Row, value: Any, name: str) -> list[dict[str, Any]]:
     return plain(row, found, name)
 
 
-def _tools(row: Row) -> list[dict[str, Any]] | None:
+def tools_of(row: Row) -> list[dict[str, Any]] | None:
+    """The JSON schemas of functions in the row's column `tools`; None where there are none."""
     return _objects(row, row.data["tools"], "tools") or None if "tools" in row.data else None
 
 
-def _template_kwargs(row: Row) -> dict[str, Any] | None:
+def template_kwargs_of(row: Row) -> dict[str, Any] | None:
+    """The variables of the chat template in the row's column `chat_template_kwargs`; None where there are none."""
     name = "chat_template_kwargs"
     if name not in row.data:
         return None

@@ -8,6 +8,7 @@ from fishersft.data.formats.alpaca import alpaca_example
 from fishersft.data.formats.detection import format_of
 from fishersft.data.formats.messages import conversation_of, turns_of
 from fishersft.data.formats.pairs import preferred, prompt_completion
+from fishersft.data.formats.prompts import prompt_of
 from fishersft.data.formats.sharegpt import sharegpt_turns
 from fishersft.data.formats.values import field, string
 from fishersft.data.readers import Row
@@ -31,6 +32,8 @@ def example_of(row: Row, config: CorpusConfig) -> Example | None:
         return _text(row, config.text_field)
     if kind == "prompt-completion":
         return prompt_completion(row, config)
+    if kind == "prompt":
+        return prompt_of(row, config, name)
     if kind == "alpaca":
         return alpaca_example(row)
     if kind == "preference":

@@ -64,6 +64,7 @@ DRAWN = {
     "density": by_embeddings(baselines.density),
     "clustering": by_embeddings(baselines.clustering),
     "stratified": by_values(baselines.stratified, lambda place: "ab"[place % 3 == 0]),
+    "balanced": by_values(baselines.balanced, lambda place: "ab"[place % 3 == 0]),
     "dedup": by_values(baselines.deduplicated, lambda place: place),
     "dsir": by_scores(baselines.dsir),
     "perfect filter": by_values(baselines.perfect_filter, lambda place: True),

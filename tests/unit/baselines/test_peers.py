@@ -90,6 +90,32 @@ def test_within_a_stratum_every_sentence_is_as_likely_as_any_other() -> None:
     assert chisquare(counts[:8]).pvalue > 1e-4 and chisquare(counts[8:]).pvalue > 1e-4
 
 
+def test_groups_take_turns_until_they_run_out_and_no_group_is_ahead_of_another_in_the_mean() -> None:
+    sizes = {"a": 60, "b": 25, "c": 4}
+    groups = np.random.default_rng(3).permutation(np.repeat(list(sizes), list(sizes.values())))
+    lengths = np.random.default_rng(4).integers(1, 9, size=89)
+    firsts: Counter[str] = Counter()
+    for seed in range(300):
+        picks = baselines.balanced(groups, lengths, 89, seed=seed)
+        names = groups[picks]
+        for picked in (1, 7, 12, 30, 54, 89):
+            got = Counter(names[:picked].tolist())
+            unspent = [name for name in sizes if got[name] < sizes[name]]
+            assert max(got.values()) - min((got[name] for name in unspent), default=max(got.values())) <= 1
+        firsts[names[0]] += 1
+        spent = baselines.balanced(groups, lengths, 100, budget_unit="tokens", seed=seed)
+        assert spent.tolist() == picks[: len(spent)].tolist() and abs(lengths[spent].sum() - 100) <= 4
+    assert chisquare(list(firsts.values())).pvalue > 1e-4 and len(firsts) == 3
+
+
+def test_within_a_group_every_sentence_is_as_likely_as_any_other() -> None:
+    counts = np.zeros(12)
+    for seed in range(1200):
+        counts[baselines.balanced([0] * 8 + [1] * 4, np.ones(12, int), 4, seed=seed)] += 1
+    assert counts[:8].sum() == counts[8:].sum() == 2 * 1200
+    assert chisquare(counts[:8]).pvalue > 1e-4 and chisquare(counts[8:]).pvalue > 1e-4
+
+
 def shingles(text: str) -> set[str]:
     words = re.findall(r"\w+", text.lower())
     units = words if len(words) >= 33 else " ".join(words)

@@ -54,6 +54,7 @@ def test_a_method_is_its_name_or_its_settings() -> None:
         ),
         ({"methods": ["gradient-matching"], "selection": {"algorithm": "naive"}}, "and one algorithm"),
         ({"methods": [{"method": "longest", "column": "genre"}]}, "column has no meaning for longest"),
+        ({"methods": ["balanced"]}, "balanced needs column"),
         ({"methods": [{"method": "stratified", "keep": "good"}]}, "keep has no meaning for stratified"),
         ({"methods": [{"method": "perfect-filter", "column": "domain"}]}, "perfect-filter needs column and keep"),
         (
@@ -148,6 +149,7 @@ def test_seeds_change_the_training_and_not_the_corpus() -> None:
     config = comparison(seed=5, repeats=3)
     assert config.seeds == [5, 6, 7]
     assert config.seeded(7).seed == 7 and config.seeded(7).corpus == config.corpus
+    assert len({config.seeded(seed, order).seed for seed in range(100) for order in range(3)}) == 300
 
 
 def test_equal_tokens_take_equal_steps_and_at_least_one() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fishersft.errors import InputError
 from fishersft.reporting.comparison import Arm, Comparison, Training, Versus, read_comparison
 from fishersft.reporting.comparison_page import comparison_markdown, write_comparison
-from fishersft.reporting.comparison_sheets import arms, duels, judges, summary, verdicts, versus
+from fishersft.reporting.comparison_sheets import arms, duels, groups, judges, summary, trainings, verdicts, versus
 from fishersft.reporting.summary import Interval
 
 
@@ -211,6 +211,69 @@ def test_a_head_to_head_is_laid_out_by_budgets_and_choices() -> None:
     assert likelihoods.rows[1].cells == ("-0.090 [-0.100, -0.080], better", "0.010 [0.000, 0.020]")
     assert "how often the judge preferred it to" in comparison_markdown(comparison(told[0], duels=told))
     assert duels(comparison(told[0])) == []
+
+
+TASKS = [
+    {
+        "method": "longest",
+        "budget": 2000,
+        "group": group,
+        "sentences": 9,
+        "tokens": 99,
+        "base": base,
+        "uniform": 2.0,
+        "mean": 2.1,
+        "difference": {"value": 0.1, "low": -0.05, "high": 0.25},
+    }
+    for group, base in (("sums | *", 4.0), ("chess", 3.0))
+]
+
+
+def test_clusters_are_told_and_a_worst_tenth_of_one_is_left_out(tmp_path: Path) -> None:
+    item = against("longest", 0.08, 0.001, worst_tenth=None, worst_tenth_p=None, worst_tenth_p_corrected=None)
+    found = comparison(item, cluster_column="play", clusters=7)
+    page = write_comparison(found, tmp_path)
+    assert "held-out sentences in 7 clusters by play, over" in page.read_text()
+    (row,) = versus(found, "tokens and steps").rows
+    assert row.cells[6:8] == ("–", "–")
+    (written,) = csv.DictReader((tmp_path / "comparison.csv").open())
+    assert written["worst_tenth_low"] == ""
+
+
+def test_orders_are_told_where_there_are_several(tmp_path: Path) -> None:
+    item = against("longest", 0.08, 0.001, deviation_over_orders=0.0123)
+    told = [training("longest", order=order) for order in range(2)]
+    found = comparison(item, orders=2, seeds=1, trainings=told)
+    assert found.headline.endswith("One seed each, so the intervals do not cover the luck of training.")
+    sheet = versus(found, "tokens and steps")
+    assert sheet.rows[0].cells[sheet.columns.index("SD over orders") - 1] == "0.012"
+    of_trainings = trainings(found)
+    assert [row.cells[of_trainings.columns.index("Order") - 1] for row in of_trainings.rows] == ["1", "2"]
+    assert all(len(row.cells) == len(of_trainings.columns) - 1 for row in of_trainings.rows)
+    assert "each choice trained in\n2 orders" in write_comparison(found, tmp_path).read_text()
+    plain = comparison(against("longest", 0.08, 0.001))
+    assert "SD over orders" not in versus(plain, "tokens and steps").columns and "Order" not in trainings(plain).columns
+
+
+def test_a_macro_mean_is_called_one_and_every_group_is_told(tmp_path: Path) -> None:
+    found = comparison(against("longest", 0.08, 0.001), macro_column="task", groups=TASKS)
+    assert found.headline.startswith("Compared with a uniform choice at equal tokens and steps (macro mean over task):")
+    assert found.worst_group == "sums | *"
+    sheet = groups(found)
+    assert [row.cells for row in sheet.rows] == [
+        ("sums | *", "0.100 [-0.050, 0.250]", "2.100", "2.000", "4.000", "9", "99"),
+        ("chess", "0.100 [-0.050, 0.250]", "2.100", "2.000", "3.000", "9", "99"),
+    ]
+    twice = [*TASKS, *({**of, "budget": 4000} for of in TASKS)]
+    budgets = groups(comparison(against("longest", 0.08, 0.001), macro_column="task", groups=twice))
+    assert [row.cells[0] for row in budgets.rows] == ["2,000", "2,000", "4,000", "4,000"]
+    assert all(len(row.cells) == len(budgets.columns) - 1 == len(sheet.columns) for row in budgets.rows)
+    assert "Perplexity (macro mean over task) [95%]" in summary(found).columns
+    page = write_comparison(found, tmp_path)
+    assert "By task, nats/token at equal tokens and steps" in page.read_text()
+    assert read_comparison(page.with_name("comparison.json")) == found
+    plain = comparison(against("longest", 0.08, 0.001))
+    assert "macro" not in comparison_markdown(plain) and "By " not in comparison_markdown(plain)
 
 
 def test_a_judge_that_is_unfit_is_called_so() -> None:

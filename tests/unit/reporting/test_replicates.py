@@ -51,6 +51,55 @@ def test_shares_are_of_the_filters_mean_gain() -> None:
     assert all(item.filter_share is None for item in over_replicates(replicates(), "mine"))
 
 
+def test_a_budget_in_sentences_compares_at_equal_sentences() -> None:
+    found = []
+    for one, value in zip(replicates(), DIFFERENCES["mine"], strict=True):
+        told = one.model_dump()
+        of_mine = next(item for item in told["versus"] if item["method"] == "mine")
+        mean = {"value": 2 * value, "low": 2 * value - 0.5, "high": 2 * value + 0.5}
+        told["versus"].append({**of_mine, "basis": "sentences", "mean": mean})
+        found.append(Comparison.model_validate({**told, "unit": "sentences"}))
+    (item,) = over_replicates(found, "mine")
+    assert item.difference.value == pytest.approx(2 * np.mean(DIFFERENCES["mine"]))
+    assert replicates_sheet([item]).title == "Over replicates, at equal examples"
+
+
+def by_task(found: Comparison, hard: float, easy: float) -> Comparison:
+    """The same with two tasks, "hard" the worse under the base model, and a method's differences in them."""
+    about = {"budget": 2000, "sentences": 9, "tokens": 99, "uniform": 2.0}
+    told = [
+        {**about, "method": item.method, "group": task, "base": base, "mean": 2.0 + value, "difference": interval}
+        for item in found.versus
+        for task, base, value in (("easy", 3.0, easy), ("hard", 4.0, hard))
+        if (interval := {"value": value, "low": value - 1, "high": value + 1})
+    ]
+    return Comparison.model_validate({**found.model_dump(), "macro_column": "task", "groups": told})
+
+
+def test_where_sentences_have_groups_the_worst_by_the_base_model_is_told_too() -> None:
+    values = [-0.2, -0.1, -0.3, 0.1]
+    found = [by_task(one, hard, 9.0) for one, hard in zip(replicates(), values, strict=True)]
+    together = over_replicates(found, "mine", "filter")
+    interval = ttest_1samp(values, 0).confidence_interval()
+    assert together[0].worst_group is not None
+    assert [together[0].worst_group.value, together[0].worst_group.low, together[0].worst_group.high] == pytest.approx(
+        [np.mean(values), interval.low, interval.high]
+    )
+    sheet = replicates_sheet(together)
+    assert sheet.columns[2] == "In the worst group [95%]"
+    assert all(len(row.cells) == len(sheet.columns) - 1 for row in sheet.rows)
+    assert sheet.columns[2] not in replicates_sheet(over_replicates(replicates(), "mine")).columns
+
+
+def test_the_deviation_over_orders_is_pooled_over_replicates() -> None:
+    found = [comparison(against("mine", -0.1, 0.5, deviation_over_orders=sd), orders=2) for sd in (0.01, 0.03)]
+    (item,) = over_replicates(found, "mine")
+    assert item.deviation_over_orders == pytest.approx(np.sqrt((0.01**2 + 0.03**2) / 2))
+    sheet = replicates_sheet([item])
+    assert sheet.rows[0].cells[sheet.columns.index("SD over orders") - 1] == "0.022"
+    assert "SD over orders" not in replicates_sheet(over_replicates(replicates(), "mine")).columns
+
+
 def test_the_table_has_a_row_a_method() -> None:
     sheet = replicates_sheet(over_replicates(replicates(), "mine", "filter"))
     assert [row.heading for row in sheet.rows] == ["mine", "filter", "other"]

@@ -79,23 +79,25 @@ def test_a_clear_difference_is_called_one_and_noise_is_not(store: Store) -> None
     better = evaluation(store, "2" * 64, [25.0 + i % 7 for i in range(50)])
     noise = evaluation(store, "3" * 64, [30.0 + i % 7 + (-1) ** i * 3 for i in range(50)])
     assert "a is better than b at equal tokens: perplexity" in (
-        compare_likelihoods(store, "a", better, "b", base, "at equal tokens").verdict
+        compare_likelihoods(store, "a", better, "b", base, base, "at equal tokens").verdict
     )
-    assert "a is worse than b" in compare_likelihoods(store, "a", base, "b", better, "x").verdict
-    assert "no difference" in compare_likelihoods(store, "a", noise, "b", base, "x").verdict
+    assert "a is worse than b" in compare_likelihoods(store, "a", base, "b", better, base, "x").verdict
+    assert "no difference" in compare_likelihoods(store, "a", noise, "b", base, base, "x").verdict
 
 
 def test_a_model_may_be_worse_in_the_mean_and_better_on_the_worst_tenth(store: Store) -> None:
+    base = evaluation(store, "0" * 64, [30.0] * 36 + [60.0] * 4)
     steady = evaluation(store, "1" * 64, [31.0] * 40)
     uneven = evaluation(store, "2" * 64, [25.0] * 32 + [50.0] * 8)
-    compared = compare_likelihoods(store, "steady", steady, "uneven", uneven, "x")
+    compared = compare_likelihoods(store, "steady", steady, "uneven", uneven, base, "x")
     assert compared.perplexity_ratio.value == pytest.approx(np.exp(3.1 - 3.0))
     assert compared.worst_decile_difference.value == pytest.approx(3.1 - 5.0)
     assert compared.worst_decile_difference.high < 0
 
 
-def test_the_worst_decile_is_the_mean_of_the_worst_tenth_of_sentences(store: Store) -> None:
-    facts = likelihood_facts(store, "a", evaluation(store, "1" * 64, [10.0] * 18 + [50.0, 70.0]))
-    assert facts.worst_decile_nats.value == pytest.approx(6.0)
+def test_the_worst_decile_is_the_tenth_that_the_base_model_predicts_worst(store: Store) -> None:
+    base = evaluation(store, "0" * 64, [90.0, 80.0] + [10.0] * 18)
+    facts = likelihood_facts(store, "a", evaluation(store, "1" * 64, [20.0, 40.0] + [10.0] * 16 + [50.0, 70.0]), base)
+    assert facts.worst_decile_nats.value == pytest.approx(3.0)
     assert facts.worst_sentence_nats.value == pytest.approx(7.0)
     assert (facts.sentences, facts.tokens) == (20, 200)

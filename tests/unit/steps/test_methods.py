@@ -38,6 +38,7 @@ BUDGET = 150  # tokens
 ELSEWHERE = ("target-alone", "large-batch", *TOWARDS_TARGET)  # tested below, and in test_towards_target.py
 SETTINGS: dict[str, dict[str, Any]] = {
     "stratified": {"column": "sevenths"},
+    "balanced": {"column": "sevenths"},
     "perfect-filter": {"column": "sevenths", "keep": "3"},
 }
 TARGET = ["7 verses of my heart heart", "what my heart is 9 times", "verses of two hearts"]
@@ -137,6 +138,7 @@ def expected(pool: Pool, method: str) -> list[int]:
         "clustering": lambda: baselines.clustering(vectors, lengths, BUDGET, seed=0, **settings),
         "facility-location": lambda: baselines.facility_location(vectors, lengths, BUDGET, **settings),
         "stratified": lambda: baselines.stratified(sevenths, lengths, BUDGET, **settings),
+        "balanced": lambda: baselines.balanced(sevenths, lengths, BUDGET, **settings),
         "dedup": lambda: baselines.deduplicated(baselines.near_copies(texts), lengths, BUDGET, **settings),
         "dsir": lambda: baselines.dsir(baselines.ngram_log_ratios(texts, TARGET), lengths, BUDGET, **settings),
         "perfect-filter": lambda: baselines.perfect_filter(sevenths == 3, lengths, BUDGET, **settings),
@@ -245,7 +247,12 @@ def test_only_what_a_choice_goes_by_is_charged_to_it(pool: Pool) -> None:
     assert kinds("dsir") == kinds("dedup") == {"selection": 1, "scores": 1}
     assert kinds("ask-llm") == {"selection": 1, "embeddings": shards, "scores": shards}
     assert (
-        kinds("stratified") == kinds("perfect-filter") == kinds("target-alone") == kinds("longest") == {"selection": 1}
+        kinds("stratified")
+        == kinds("balanced")
+        == kinds("perfect-filter")
+        == kinds("target-alone")
+        == kinds("longest")
+        == {"selection": 1}
     )
     assert kinds("density", with_target=True) == {"selection": 2, "embeddings": shards}
 
