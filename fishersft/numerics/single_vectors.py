@@ -21,7 +21,7 @@ _MANY = 64  # contenders; so many are rather copies of each other, or a sign of 
 
 def holds_single_vectors(blocks: TokenBlocks, regularization: float) -> bool:
     """Whether no block has more than one token, and float32 can hold the squares of all of them over lambda."""
-    if int(blocks.offsets.diff().max()) > 1:
+    if int(blocks.lengths.max()) > 1:
         return False
     limit = torch.finfo(torch.float32).max ** 0.5 / blocks.dim * min(1.0, math.sqrt(regularization))
     extremes = (rows.aminmax() for _, rows in blocks.chunks())
@@ -88,7 +88,7 @@ class _VectorSearch:
         self._state = VectorState(cholesky, device)
         for index in picks.indices:
             self.add(index)
-        nonempty = np.flatnonzero(blocks.offsets.diff().numpy())
+        nonempty = np.flatnonzero(blocks.lengths.numpy())
         vectors = blocks.values.to(device, torch.float32)
         self._tiers = Tiers(nonempty, vectors, self._state, 1 / math.sqrt(regularization), threads)
         self._reopened = True

@@ -43,24 +43,25 @@ def test_blocks_that_triangles_would_not_make_smaller_stay_as_they_are() -> None
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 50),
+    dim=st.integers(1, 4),
     budget_unit=st.sampled_from(["sentences", "tokens"]),
     criterion=st.sampled_from(["information", "v-optimal"]),
     weighted=st.booleans(),
     conditions=st.booleans(),
 )
 def test_picks_gains_and_tokens_are_those_that_the_reference_finds_with_tokens(
-    seed: int, budget_unit: str, criterion: str, weighted: bool, conditions: bool
+    seed: int, dim: int, budget_unit: str, criterion: str, weighted: bool, conditions: bool
 ) -> None:
-    pool = pool_of(seed, torch.float32)
+    pool = pool_of(seed, torch.float32, dim=dim)
     if weighted:
         pool = pool.weighted(torch.rand(len(pool.values), generator=torch.Generator().manual_seed(seed)))
     arguments = {"budget_unit": budget_unit, "criterion": criterion, "regularization": 0.5}
     if criterion == "v-optimal":
-        arguments["target"] = pool_of(seed + 1, torch.float32)
+        arguments["target"] = pool_of(seed + 1, torch.float32, dim=dim)
     if conditions:
         included = int(np.flatnonzero(pool.lengths.numpy())[1])
         arguments |= {"include": [included], "exclude": [0], "groups": [i % 3 for i in range(len(pool))]}
-        arguments |= {"quotas": {0: 3}, "already_selected": pool_of(seed + 2)}
+        arguments |= {"quotas": {0: 3}, "already_selected": pool_of(seed + 2, dim=dim)}
     budget = 200 if budget_unit == "tokens" else 8
     with_tokens = select(pool, budget, algorithm="naive", **arguments)
     with_triangles = select(pool, budget, **arguments)
