@@ -23,11 +23,11 @@ class Blocks(Protocol):
 
     @property
     def offsets(self) -> torch.Tensor:
-        """(n + 1,), int64, on the CPU; where each block starts, and the end."""
+        """(n + 1,), int64, on the CPU; the row at which each block starts, and the end."""
 
     @property
     def lengths(self) -> torch.Tensor:
-        """(n,), int64, on the CPU; tokens in each block."""
+        """(n,), int64, on the CPU; tokens in each block, which budgets count. A triangle has fewer rows than tokens."""
 
     @property
     def dim(self) -> int:
@@ -74,6 +74,8 @@ class TokenBlocks:
             become float64. NumPy arrays are taken as tensors that share their memory.
         offsets: (n + 1,), int64; where each block starts, and the end: from 0 to `tokens`, never falling.
             A block of zero tokens is allowed (a sentence without a loss position).
+        tokens: (n,), int64; how many tokens each block stands for, where that is more than its rows, see
+            `triangles.triangular`. None: a row is a token.
 
     Raises:
         InputError: shapes, dtypes or offsets do not fit. Values are not looked at: see `check_finite`.
@@ -86,6 +88,7 @@ class TokenBlocks:
 
     values: torch.Tensor
     offsets: torch.Tensor
+    tokens: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         values = _as_float_tensor(self.values, "the values")
@@ -106,6 +109,12 @@ class TokenBlocks:
             )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "offsets", offsets)
+        tokens = offsets.diff() if self.tokens is None else self.tokens
+        if tokens.shape != (len(self),) or bool((tokens < offsets.diff()).any()):
+            raise InputError(
+                f"tokens must be {len(self)} numbers, none under the rows of its block; they have shape "
+                f"{tuple(tokens.shape)}"
+            )
 
     @classmethod
     def from_sequence(cls, blocks: Sequence[np.ndarray | torch.Tensor | list[list[float]]]) -> TokenBlocks:
@@ -144,8 +153,9 @@ class TokenBlocks:
                     f"part {i} has dim {part.dim}, part 0 has {parts[0].dim}; "
                     + "were both embedded with the same model?"
                 )
-        lengths = torch.cat([torch.zeros(1, dtype=torch.int64)] + [part.lengths for part in parts])
-        return cls(torch.cat([part.values for part in parts]), lengths.cumsum(0))
+        rows = torch.cat([torch.zeros(1, dtype=torch.int64)] + [part.offsets.diff() for part in parts])
+        tokens = None if all(part.tokens is None for part in parts) else torch.cat([part.lengths for part in parts])
+        return cls(torch.cat([part.values for part in parts]), rows.cumsum(0), tokens)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -168,7 +178,7 @@ class TokenBlocks:
     @property
     def lengths(self) -> torch.Tensor:
         """Tokens in each block: (n,), int64, on the CPU."""
-        return self.offsets.diff()
+        return self.offsets.diff() if self.tokens is None else self.tokens
 
     @property
     def dtype(self) -> torch.dtype:
@@ -187,7 +197,7 @@ class TokenBlocks:
 
     def to(self, device: torch.device | str) -> TokenBlocks:
         """The same blocks with their values on a device."""
-        return TokenBlocks(self.values.to(device), self.offsets)
+        return TokenBlocks(self.values.to(device), self.offsets, self.tokens)
 
     def rows_of(self, indices: np.ndarray) -> torch.Tensor:
         """(sum of tokens, dim); the rows of some blocks one after another, in the order given."""

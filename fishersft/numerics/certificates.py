@@ -206,7 +206,8 @@ def information_gain(blocks: Blocks, selected: np.ndarray, regularization: float
     a ratio is not raised by noise where rows are both huge (beyond 1e12 sqrt(lambda)) and dependent.
     """
     triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=blocks.device)
-    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * max(1, int(blocks.lengths.max()))))
+    tallest = max(1, int(blocks.offsets.diff().max()))
+    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * tallest))
     for start in range(0, len(selected), at_once):
         rows = [scaled(blocks[int(i)], regularization) for i in selected[start : start + at_once]]
         triangle = torch.linalg.qr(torch.cat([triangle, *rows]), mode="r").R
@@ -248,7 +249,7 @@ def _information_gain_bound(blocks: Blocks, prefix: np.ndarray, whitener: torch.
         excess += whitened.T @ whitened
         energy += float(rows.square().sum())
     size = float(whitener.norm())
-    tokens = int(blocks.lengths.numpy()[prefix].sum())
+    tokens = int(blocks.offsets.diff().numpy()[prefix].sum())
     error = (blocks.dim + 4) * EPS * math.sqrt(energy) * size
     whitened_norm = math.sqrt(blocks.dim) + error
     rounding = 2 * whitened_norm * error + error**2 + (blocks.dim + tokens + 8) * EPS * (size**2 + 2 * whitened_norm**2)
@@ -258,15 +259,15 @@ def _information_gain_bound(blocks: Blocks, prefix: np.ndarray, whitener: torch.
 
 
 def _gain_bounds(blocks: Blocks, whitener: torch.Tensor, regularization: float) -> np.ndarray:
-    """(n,) nats; at least log det(I + W W^T), W = X_i R^T: blocks of equal length together, in batches."""
+    """(n,) nats; at least log det(I + W W^T), W = X_i R^T: blocks of as many rows together, in batches."""
     gains = np.zeros(len(blocks))
-    lengths = blocks.lengths.numpy()
-    for tokens in np.unique(lengths[lengths > 0]):
-        members = np.flatnonzero(lengths == tokens)
-        at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (int(tokens) * blocks.dim))
+    sizes = blocks.offsets.diff().numpy()
+    for size in np.unique(sizes[sizes > 0]):
+        members = np.flatnonzero(sizes == size)
+        at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (int(size) * blocks.dim))
         for start in range(0, len(members), at_once):
             batch = members[start : start + at_once]
-            rows = scaled(blocks.rows_of(batch), regularization).view(len(batch), int(tokens), blocks.dim)
+            rows = scaled(blocks.rows_of(batch), regularization).view(len(batch), int(size), blocks.dim)
             gains[batch] = _batch_gain_bounds(rows, whitener).cpu().numpy()
     return gains
 

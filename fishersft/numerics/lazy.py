@@ -15,7 +15,8 @@ from fishersft.numerics.information import block_gain, scaled
 from fishersft.numerics.local_picks import LocalPicks
 from fishersft.numerics.looks import GainLooks
 from fishersft.numerics.shortlist import Shortlist
-from fishersft.numerics.state import InformationState, one_blas_thread
+from fishersft.numerics.state import InformationState
+from fishersft.numerics.threads import one_blas_thread
 from fishersft.numerics.twins import Twins, fingerprints
 
 _FIRST_LOOKS = 16  # blocks looked at together; twice as many each time that was not enough

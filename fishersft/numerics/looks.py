@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from threading import Barrier
 
 import numpy as np
 import torch
 
 from fishersft.numerics.blocks import Blocks, elements_at_once
 from fishersft.numerics.state import InformationState
+from fishersft.numerics.threads import one_thread_each
 
 _JOB_ELEMENTS = 1 << 20  # values of token blocks a thread takes at a time: 4 MiB in float32
 _STRETCH = 4096  # blocks that are grouped by width together
@@ -45,12 +44,12 @@ class GainLooks:
         self._state = state
         self._scale = 1 / math.sqrt(regularization)
         self._device = device
-        self._lengths = blocks.lengths.numpy()
-        self._widths = _padded_widths(self._lengths)
+        self._rows_in = blocks.offsets.diff().numpy()
+        self._widths = padded_widths(self._rows_in)
         self._energies = np.full(len(blocks), np.nan)
         self._job_elements = elements_at_once(blocks, _JOB_ELEMENTS)
         self._workers = torch.get_num_threads()
-        self._threads = _one_thread_each(self._workers) if device.type == "cpu" else None
+        self._threads = one_thread_each(self._workers) if device.type == "cpu" else None
 
     def close(self) -> None:
         """End the threads, and let torch share out its work again."""
@@ -85,7 +84,7 @@ class GainLooks:
         for stretch in np.array_split(np.arange(len(indices)), 1 + len(indices) // _STRETCH):
             members = indices[stretch]
             order = np.argsort(self._widths[members], kind="stable")
-            elements = (self._lengths[members[order]] * self._blocks.dim).cumsum()
+            elements = (self._rows_in[members[order]] * self._blocks.dim).cumsum()
             most = int(elements[-1]) if len(elements) else 0
             number = max(min(self._workers, len(stretch)), -(-most // self._job_elements))
             cuts = np.searchsorted(elements, most * np.arange(1, number) / number)
@@ -94,7 +93,7 @@ class GainLooks:
     def _groups(self, members: np.ndarray) -> Iterator[tuple[slice, slice]]:
         """Neighbours of one padded width: which of the members, and which of their rows."""
         ends = np.concatenate([np.flatnonzero(np.diff(self._widths[members])) + 1, [len(members)]])
-        rows = np.concatenate([[0], self._lengths[members].cumsum()])
+        rows = np.concatenate([[0], self._rows_in[members].cumsum()])
         for start, end in pairwise([0, *ends.tolist()]):
             yield slice(start, end), slice(int(rows[start]), int(rows[end]))
 
@@ -126,13 +125,13 @@ class GainLooks:
     def _sums(self, of_rows: torch.Tensor, members: np.ndarray) -> np.ndarray:
         """(n,), float64; the sum over each member's rows."""
         sums = np.concatenate([[0.0], of_rows.double().cpu().numpy().cumsum()])
-        ends = self._lengths[members].cumsum()
-        return sums[ends] - sums[ends - self._lengths[members]]
+        ends = self._rows_in[members].cumsum()
+        return sums[ends] - sums[ends - self._rows_in[members]]
 
     def _padded(self, rows: torch.Tensor, members: np.ndarray) -> torch.Tensor:
         """(sum of tokens, k) rows as (blocks, width, k), with rows of zeros behind each block's own."""
         width = int(self._widths[members[0]])
-        lengths = self._lengths[members]
+        lengths = self._rows_in[members]
         if (lengths == width).all():
             return rows.reshape(len(members), width, -1)
         starts = np.repeat(np.arange(len(members)) * width - (lengths.cumsum() - lengths), lengths)
@@ -149,26 +148,8 @@ def _log_dets(gram: torch.Tensor) -> np.ndarray:
     return torch.where(failed == 0, log_dets, torch.inf).cpu().numpy()
 
 
-def _padded_widths(lengths: np.ndarray) -> np.ndarray:
-    """Tokens rounded up to one of four sizes between powers of two: blocks of like length are computed together."""
-    exponents = np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
+def padded_widths(rows: np.ndarray) -> np.ndarray:
+    """Rows rounded up to one of four sizes between powers of two: blocks of like size are computed together."""
+    exponents = np.ceil(np.log2(np.maximum(rows, 1))).astype(np.int64)
     unit = np.maximum(1, 2 ** np.maximum(exponents - 2, 0))
-    return np.maximum(1, -(-lengths // unit) * unit)
-
-
-def _one_thread_each(workers: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone: small products gain more from that than from sharing out each of them.
-
-    MKL knows one number of threads for all: it is 1 for the whole process until it is set again.
-    """
-    started = Barrier(workers + 1)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        started.wait()
-
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="looks")
-    for _ in range(workers):
-        executor.submit(start)
-    started.wait()
-    return executor
+    return np.maximum(1, -(-rows // unit) * unit)

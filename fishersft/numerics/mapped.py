@@ -31,9 +31,9 @@ class MappedBlocks:
         self._base = base
         self._indices = indices
         self._matrix = None if matrix is None else matrix.to(base.device)
-        lengths = base.lengths[torch.from_numpy(indices)]
-        self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        self.lengths = lengths
+        chosen = torch.from_numpy(indices)
+        self.offsets = torch.cat([torch.zeros(1, dtype=torch.int64), base.offsets.diff()[chosen].cumsum(0)])
+        self.lengths = base.lengths[chosen]
         self.dim = base.dim if matrix is None else matrix.shape[1]
         self.dtype = base.dtype if matrix is None else matrix.dtype
         self.device = base.device

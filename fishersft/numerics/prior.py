@@ -41,7 +41,7 @@ def absolute_regularization(blocks: Blocks, regularization: float, unit: Regular
     if unit == "absolute":
         return float(regularization)
     energy = sum(float(rows.double().square().sum()) for _, rows in blocks.chunks())
-    mean = energy / int(blocks.offsets[-1])
+    mean = energy / int(blocks.lengths.sum())
     if not mean > 0:
         raise InputError("all embeddings are zero, so lambda cannot be a share of their energy; give it as absolute")
     return float(regularization) * mean

@@ -185,7 +185,8 @@ def projection_loss(
     basis = basis.to(blocks.device)
     triangle = torch.zeros(0, blocks.dim, dtype=torch.float64, device=basis.device)
     energy, discarded_energy = 0.0, 0.0
-    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * max(1, int(blocks.lengths.max()))))
+    tallest = max(1, int(blocks.offsets.diff().max()))
+    at_once = max(1, elements_at_once(blocks, _CHUNK_ELEMENTS) // (blocks.dim * tallest))
     for start in range(0, len(selected), at_once):
         rows = scaled(torch.cat([blocks[int(i)] for i in selected[start : start + at_once]]), regularization)
         discarded = _discarded(rows, basis)

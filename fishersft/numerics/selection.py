@@ -40,6 +40,7 @@ from fishersft.numerics.projection import (
 )
 from fishersft.numerics.reference import naive_greedy, paper_greedy
 from fishersft.numerics.single_vectors import holds_single_vectors, vector_greedy
+from fishersft.numerics.triangles import triangular
 from fishersft.numerics.v_optimal import REFRESH, v_optimal_greedy
 
 RULE_MARGIN = 1e-6  # relative
@@ -190,7 +191,7 @@ def select(
     moment = target_moment(criterion, algorithm, certificate, target, pool.dim, lam)
     on = resolve_device(device)
     if isinstance(pool, TokenBlocks) and algorithm == "lazy":
-        pool = pool.to(on)
+        pool = triangular(pool).to(on)
     directions = None if project_to is None else principal_directions(pool, project_to, criterion, cholesky)
     searched = pool if directions is None else projected(pool, directions)
     rules: tuple[Rule, ...] = ("gain", "gain per token") if budget_unit == "tokens" else ("gain",)

@@ -11,7 +11,8 @@ from fishersft.numerics.blocks import TokenBlocks
 from fishersft.numerics.certificates import PrefixBound
 from fishersft.numerics.greedy import Picks
 from fishersft.numerics.information import scaled, vector_gains
-from fishersft.numerics.state import VectorState, one_blas_thread, torch_threads
+from fishersft.numerics.state import VectorState
+from fishersft.numerics.threads import one_blas_thread, torch_threads
 from fishersft.numerics.tiers import TIE_WINDOW, Tiers, reach
 
 _BOUND_UPDATES = 6  # times in a run, at most, that the certificate is brought up to date

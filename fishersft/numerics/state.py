@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from fishersft.numerics.information import updated_cholesky
 
 _STRETCH = 96  # columns that are whitened together
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold numpy's and scipy's BLAS to one thread: theirs spin on when they are done, and slow all else by half."""
-    with ThreadpoolController().limit(limits=1, user_api="blas"):
-        yield
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[int]:
-    """Let torch use so many threads; gives how many they were before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield before
-    finally:
-        torch.set_num_threads(before)
 
 
 class InformationState:

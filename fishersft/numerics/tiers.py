@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from fishersft.numerics.leverages import Leverages
-from fishersft.numerics.state import VectorState, torch_threads
+from fishersft.numerics.state import VectorState
+from fishersft.numerics.threads import torch_threads
 
 _SHARE = 16  # a tier holds this part of the one before,
 _LEAST = 1024  # but no fewer vectors than this

@@ -30,7 +30,7 @@ def fingerprints(blocks: Blocks) -> np.ndarray:
         owners = torch.searchsorted(blocks.offsets, numbers, right=True) - 1
         hashed *= (numbers - blocks.offsets[owners]) * _MIXER * 2 + 1  # so that the order of the rows counts
         sums.index_add_(0, owners, hashed)
-    return (sums ^ (blocks.lengths * _MIXER)).numpy()
+    return (sums ^ (blocks.offsets.diff() * _MIXER)).numpy()
 
 
 class Twins:

@@ -68,7 +68,7 @@ def second_moment(target: Blocks, regularization: float = 1.0) -> torch.Tensor:
     for part, _ in row_chunks(target):
         rows = scaled(part, regularization)
         total += rows.T @ rows
-    return total / int(target.offsets[-1])
+    return total / int(target.lengths.sum())
 
 
 def moment_factor(moment: torch.Tensor) -> torch.Tensor:
@@ -254,15 +254,15 @@ def _reduction_intervals(
 
 def _padded_batches(blocks: Blocks, indices: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """Positions in `indices`, and the rows of those blocks as (blocks, tokens, dim), the shorter filled with zeros."""
-    lengths = blocks.lengths.numpy()[indices]
-    steps = -(-lengths // _LENGTH_STEP)
+    rows_in = blocks.offsets.diff().numpy()[indices]
+    steps = -(-rows_in // _LENGTH_STEP)
     order = np.argsort(steps, kind="stable")
     for like in np.split(order, np.flatnonzero(np.diff(steps[order])) + 1):
-        at_once = max(1, elements_at_once(blocks, _BATCH_ELEMENTS) // (int(lengths[like].max()) * blocks.dim))
+        at_once = max(1, elements_at_once(blocks, _BATCH_ELEMENTS) // (int(rows_in[like].max()) * blocks.dim))
         for start in range(0, len(like), at_once):
             part = like[start : start + at_once]
             rows = blocks.rows_of(indices[part])
-            yield part, pad_sequence(list(rows.split(lengths[part].tolist())), batch_first=True)
+            yield part, pad_sequence(list(rows.split(rows_in[part].tolist())), batch_first=True)
 
 
 def _batch_intervals(rows: torch.Tensor, cholesky: torch.Tensor, whitened_root: torch.Tensor) -> torch.Tensor:

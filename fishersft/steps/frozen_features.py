@@ -17,7 +17,7 @@ from fishersft.data.store import Draft, Store
 from fishersft.experiments.frozen_split import HeadOutcome, split_outcomes
 from fishersft.experiments.label_choice import Method
 from fishersft.experiments.labelled_texts import LabelledTexts, labelled_texts
-from fishersft.numerics.state import one_blas_thread
+from fishersft.numerics.threads import one_blas_thread
 from fishersft.steps.models import loaded_model, loaded_tokeniser, most_tokens, prepare_model
 from fishersft.steps.outcome import OnProgress, Outcome, find_or_make
 

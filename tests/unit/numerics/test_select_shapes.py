@@ -54,5 +54,5 @@ def test_narrow_embeddings_give_the_picks_of_the_same_values_in_float64(
     for unit, budget in (("sentences", 40), ("tokens", 100)):
         few, same = (select(pool, budget, budget_unit=unit, device="cpu") for pool in (narrow, wide))  # type: ignore[arg-type]
         assert few.indices.tolist() == same.indices.tolist()
-        assert few.gains.tolist() == same.gains.tolist()
+        np.testing.assert_allclose(few.gains, same.gains, rtol=1e-12)  # one of them may be of triangles
         np.testing.assert_allclose(few.gains, information_gains_along(wide, few.indices), rtol=1e-9)

@@ -12,7 +12,8 @@ from fishersft.numerics.information import block_gain, vector_gains
 from fishersft.numerics.leverages import Leverages
 from fishersft.numerics.reference import naive_greedy
 from fishersft.numerics.single_vectors import holds_single_vectors, vector_greedy
-from fishersft.numerics.state import VectorState, torch_threads
+from fishersft.numerics.state import VectorState
+from fishersft.numerics.threads import torch_threads
 from fishersft.numerics.tiers import Tiers
 
 F64 = torch.float64
