@@ -63,8 +63,8 @@ class Diagnosis:
     def _of_target(self) -> list[str]:
         if self.prompts:
             return [
-                "These are prompts without answers, which are chosen by information gain, whatever the target. No gain "
-                "over a uniform choice has been shown for that yet."
+                "A uniform choice will do: these are prompts without answers, which are chosen by information gain; in "
+                "the measured experiment that was worse than a uniform choice of as many prompts."
             ]
         if self.like_target is None:
             return [

@@ -34,6 +34,7 @@ FOUND: dict[str, Any] = {
         ({"target_tokens": 2000}, ["train on the target itself", "Selecting towards the target should pay"]),
         ({"target_tokens": 2000, "budget": None}, ["Selecting towards the target should pay"]),
         ({"target_examples": 4}, ["4 target examples are few", "Selecting towards the target should pay"]),
+        ({"prompts": True}, ["A uniform choice will do: these are prompts without answers"]),
         ({"near_copies": 0.3}, ["30% of the pool are near copies", "Selecting towards the target should pay"]),
     ],
 )
