@@ -13,7 +13,7 @@ from fishersft.errors import InputError
 from fishersft.experiments.frozen_split import SplitDesign, split_outcomes
 from fishersft.experiments.label_choice import Method
 from fishersft.experiments.labelled_texts import labelled_texts
-from fishersft.numerics.state import one_blas_thread
+from fishersft.numerics.threads import one_blas_thread
 
 DESIGN = SplitDesign(pool=60, held_out=30, budgets=[5, 15], draws=3, ridges=[0.1, 1.0], folds=2)
 LABELS = np.random.default_rng(0).integers(3, size=100)

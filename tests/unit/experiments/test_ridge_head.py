@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from fishersft.errors import InputError
 from fishersft.experiments.ridge_head import HeadProblem, gradient_rows, held_out, tuned_ridge
-from fishersft.numerics.state import one_blas_thread
+from fishersft.numerics.threads import one_blas_thread
 
 
 @pytest.fixture(autouse=True)
