@@ -46,8 +46,8 @@ def embed(
 
     Block i holds x_ij for every loss position j of sentence i: what enters the model's output projection at position
     j - 1, mostly its last hidden state after the final norm (arXiv:2505.14826, section 3); of a prompt without an
-    answer one for every position, see `Tokenised.is_prompt`. Within a window sentences of like length are computed
-    together.
+    answer one for every position, see `Tokenised.is_prompt`. Within a window sentences of similar length are
+    computed together.
 
     Args:
         model: a causal LM in evaluation mode.

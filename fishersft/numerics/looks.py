@@ -149,7 +149,7 @@ def _log_dets(gram: torch.Tensor) -> np.ndarray:
 
 
 def padded_widths(rows: np.ndarray) -> np.ndarray:
-    """Rows rounded up to one of four sizes between powers of two: blocks of like size are computed together."""
+    """Rows rounded up to one of four sizes between powers of two: blocks of similar size are computed together."""
     exponents = np.ceil(np.log2(np.maximum(rows, 1))).astype(np.int64)
     unit = np.maximum(1, 2 ** np.maximum(exponents - 2, 0))
     return np.maximum(1, -(-rows // unit) * unit)

@@ -63,7 +63,7 @@ def triangular(blocks: TokenBlocks) -> TokenBlocks:
 
 
 def _jobs(rows: np.ndarray, dim: int) -> list[np.ndarray]:
-    """The blocks with more rows than dims, those of like size together, in jobs of about equal size."""
+    """The blocks with more rows than dims, those of similar size together, in jobs of about equal size."""
     long = np.flatnonzero(rows > dim)
     widths = padded_widths(rows[long])
     order = np.argsort(widths, kind="stable")
