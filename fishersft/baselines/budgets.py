@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -81,12 +82,17 @@ class Budgeted:
 
     def values_of_candidates(self, values: Array, name: str) -> np.ndarray:
         """The candidates' share of one finite number a sentence: (m,), float64."""
-        numbers_ = _as_float64(values, name)
-        if numbers_.shape != self.lengths.shape:
+        return self._finite(self.labels_of_candidates(_as_float64(values, name), name), name)
+
+    def labels_of_candidates(self, labels: Sequence[str] | Array, name: str) -> np.ndarray:
+        """The candidates' share of one label of any kind a sentence: (m,)."""
+        found = np.asarray(labels)
+        if found.shape != self.lengths.shape:
             raise InputError(
-                f"{name} has shape {numbers_.shape}, but there are {len(self.lengths)} lengths; give one a sentence"
+                f"{name} has shape {found.shape}, but there are {len(self.lengths)} lengths; give one a sentence"
             )
-        return self._finite(numbers_[self.candidates], name)
+        share: np.ndarray = found[self.candidates]
+        return share
 
     def vectors_of_candidates(self, embeddings: Array) -> np.ndarray:
         """The candidates' rows of embeddings of shape (n, dim), finite: (m, dim), float64."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from fishersft.baselines.budgets import Array, Budgeted
 from fishersft.baselines.random_order import uniform
-from fishersft.errors import InputError
 from fishersft.numerics.greedy import BudgetUnit
 
 THRESHOLD = 0.7
@@ -48,12 +47,7 @@ def deduplicated(
         [0, 3]
     """
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
-    copies = np.asarray(copy_of)
-    if copies.shape != budgeted.lengths.shape:
-        raise InputError(
-            f"copy_of has shape {copies.shape}, but there are {len(budgeted.lengths)} lengths; give one a sentence"
-        )
-    _, first = np.unique(copies[budgeted.candidates], return_index=True)
+    _, first = np.unique(budgeted.labels_of_candidates(copy_of, "copy_of"), return_index=True)
     kept = np.zeros_like(budgeted.lengths)
     kept[budgeted.candidates[first]] = budgeted.lengths[budgeted.candidates[first]]
     return uniform(kept, budget, budget_unit=budget_unit, seed=seed)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fishersft.baselines.budgets import Array, Budgeted
-from fishersft.errors import InputError
 from fishersft.numerics.greedy import BudgetUnit
 
 
@@ -50,7 +49,7 @@ def stratified(
         ['a', 'a', 'b']
     """
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
-    order = proportional_order(_of_candidates(strata, budgeted, "strata"), np.random.default_rng(seed))
+    order = proportional_order(budgeted.labels_of_candidates(strata, "strata"), np.random.default_rng(seed))
     return budgeted.prefix(budgeted.candidates[order])
 
 
@@ -94,7 +93,7 @@ def balanced(
         ['a', 'a', 'b', 'b']
     """
     budgeted = Budgeted.checked(lengths, budget, budget_unit, seed)
-    order = _in_turns(_of_candidates(groups, budgeted, "groups"), np.random.default_rng(seed), np.arange)
+    order = _in_turns(budgeted.labels_of_candidates(groups, "groups"), np.random.default_rng(seed), np.arange)
     return budgeted.prefix(budgeted.candidates[order])
 
 
@@ -111,13 +110,3 @@ def _in_turns(labels: np.ndarray, rng: np.random.Generator, turns_of: Callable[[
         members = np.flatnonzero(labels[shuffled] == label)
         turns[members] = turns_of(len(members))
     return shuffled[np.lexsort((rng.uniform(size=len(turns)), turns))]
-
-
-def _of_candidates(labels: Sequence[str] | np.ndarray, budgeted: Budgeted, name: str) -> np.ndarray:
-    """The candidates' labels of one a sentence: (m,)."""
-    found = np.asarray(labels)
-    if found.shape != budgeted.lengths.shape:
-        raise InputError(
-            f"{name} has shape {found.shape}, but there are {len(budgeted.lengths)} lengths; give one a sentence"
-        )
-    return found[budgeted.candidates]
